@@ -1,0 +1,295 @@
+"""Instance: a virtual machine as its owner asks for it.
+
+The spec is the user's; nothing generated is ever written into it. The operator alone writes
+the status. Condition types and reasons are the constants below.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from novakube_crds.base import (
+    Address,
+    ApiModel,
+    DisplayName,
+    Mac,
+    Message,
+    Name,
+    PowerState,
+    Reference,
+    Status,
+    Text,
+    Timestamp,
+    Uuid,
+    immutable,
+)
+from novakube_crds.kind import Column, Kind
+from novakube_crds.v1alpha1.flavor import FlavorSpec
+
+# Condition types.
+READY = "Ready"
+STALLED = "Stalled"
+RECONCILING = "Reconciling"
+FLAVOR_READY = "FlavorReady"
+IMAGE_READY = "ImageReady"
+NETWORK_READY = "NetworkReady"
+SCHEDULED = "Scheduled"
+GUEST_READY = "GuestReady"
+POWER_AS_SPECIFIED = "PowerAsSpecified"
+
+VmState = Literal[
+    "building",
+    "active",
+    "stopped",
+    "paused",
+    "suspended",
+    "rescued",
+    "resized",
+    "soft-delete",
+    "shelved",
+    "shelved_offloaded",
+    "error",
+    "deleted",
+]
+State = Literal[
+    "Pending",
+    "Scheduling",
+    "Building",
+    "Running",
+    "Stopping",
+    "Stopped",
+    "Starting",
+    "Pausing",
+    "Paused",
+    "Unpausing",
+    "Suspending",
+    "Suspended",
+    "Resuming",
+    "Rebooting",
+    "Restarting",
+    "NodeSilent",
+    "Error",
+    "Deleting",
+]
+StringMap = Annotated[
+    dict[str, Annotated[str, Field(max_length=255)]],
+    Field(max_length=128),
+]
+
+
+class NetworkRequest(ApiModel):
+    """One NIC: a Network, a Subnet of it, or an existing Port."""
+
+    network: Reference | None = None
+    subnet: Reference | None = None
+    address: Address | None = None
+    port: Reference | None = None
+    tag: Annotated[str, Field(max_length=60)] | None = None
+
+
+class BlockDevice(ApiModel):
+    """An extra disk. ``volume`` and ``snapshot`` are reserved."""
+
+    source: Literal["image", "blank", "volume", "snapshot"]
+    image: Reference | None = None
+    size_gib: Annotated[int, Field(ge=1, le=65536)] | None = None
+    boot_index: Annotated[int, Field(ge=-1, le=31)] | None = None
+    bus: Literal["virtio", "sata", "scsi", "ide"] | None = None
+    swap: bool = False
+    tag: Annotated[str, Field(max_length=60)] | None = None
+
+
+class InstanceKey(ApiModel):
+    """A public key given by reference to a KeyPair (name alone) or in full."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    public_key: Annotated[str, Field(max_length=16384)] | None = None
+
+
+class UserDataRef(ApiModel):
+    """A key of a Secret in the Instance's namespace; its value is the raw user data."""
+
+    name: Name
+    key: Annotated[str, Field(min_length=1, max_length=253)] = "userData"
+
+
+class InstanceFile(ApiModel):
+    """A file injected through metadata; content is base64."""
+
+    path: Annotated[str, Field(min_length=1, max_length=255)]
+    content: Annotated[str, Field(max_length=16384)]
+
+
+class InstanceSpec(ApiModel):
+    """What the owner wants."""
+
+    id: Annotated[Uuid, Field(json_schema_extra=immutable("spec.id"))] | None = None
+    display_name: DisplayName | None = None
+    description: Annotated[str, Field(max_length=255)] | None = None
+    flavor: Reference
+    image: Annotated[Reference, Field(json_schema_extra=immutable("spec.image"))]
+    networks: Annotated[list[NetworkRequest], Field(max_length=16)] = Field(default_factory=list)
+    block_devices: Annotated[list[BlockDevice], Field(max_length=16)] = Field(default_factory=list)
+    security_groups: Annotated[list[Reference], Field(max_length=16)] = Field(default_factory=list)
+    keys: Annotated[list[InstanceKey], Field(max_length=16)] = Field(default_factory=list)
+    user_data: Annotated[str, Field(max_length=65535)] | None = None
+    """Base64, at most 65535 characters (Nova's limit)."""
+    user_data_secret_ref: UserDataRef | None = None
+    metadata: StringMap = Field(default_factory=dict)
+    files: Annotated[list[InstanceFile], Field(max_length=5)] = Field(default_factory=list)
+    config_drive: bool = False
+    availability_zone: Annotated[str, Field(max_length=255)] | None = None
+    scheduler_hints: Annotated[
+        dict[str, Annotated[list[Text], Field(max_length=64)]], Field(max_length=32)
+    ] = Field(default_factory=dict)
+    forced_host: Name | None = None
+    power_state: PowerState | None = None
+    on_guest_shutdown: Literal["Stop", "Restart", "Delete"] = "Stop"
+    resize_confirm: Literal["Auto", "Manual"] | None = None
+    recovery: Literal["None", "Evacuate"] = "None"
+    locked: bool = False
+    locked_reason: Annotated[str, Field(max_length=255)] | None = None
+    tags: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=60)]], Field(max_length=50)
+    ] = Field(default_factory=list)
+    hostname: (
+        Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None
+    ) = None
+    user_id: Annotated[str, Field(max_length=255)] | None = None
+
+
+class AcceptedFlavor(FlavorSpec):
+    """Full copy of the flavor as accepted."""
+
+    name: Name
+    id: Annotated[str, Field(max_length=255)]
+
+
+class AcceptedImage(ApiModel):
+    """Full copy of the image as accepted; enough to build and rebuild the guest."""
+
+    name: Name
+    namespace: Annotated[str, Field(max_length=63)]
+    uid: Uuid
+    id: Annotated[str, Field(max_length=255)]
+    url: Annotated[str, Field(max_length=4096)]
+    sha256: Annotated[str, Field(max_length=64)] | None = None
+    disk_format: Annotated[str, Field(max_length=16)]
+    min_disk_gib: int = 0
+    min_memory_mib: int = 0
+    properties: Annotated[
+        dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=128)
+    ] = Field(default_factory=dict)
+    kernel_url: Annotated[str, Field(max_length=4096)] | None = None
+    kernel_sha256: Annotated[str, Field(max_length=64)] | None = None
+    ramdisk_url: Annotated[str, Field(max_length=4096)] | None = None
+    ramdisk_sha256: Annotated[str, Field(max_length=64)] | None = None
+
+
+class InstanceAddress(ApiModel):
+    """An address as the guest has it."""
+
+    address: Address
+    version: Literal[4, 6] = 4
+    type: Literal["fixed", "floating"] = "fixed"
+    mac: Mac | None = None
+    network: Annotated[str, Field(max_length=253)] = ""
+    network_uid: Annotated[str, Field(max_length=36)] = ""
+    port: Annotated[str, Field(max_length=253)] = ""
+
+
+class Fault(ApiModel):
+    """The last fault, as Nova shows it."""
+
+    code: int
+    message: Message
+    created: Timestamp
+    details: Message = ""
+
+
+class CurrentAction(ApiModel):
+    """The action that holds the Instance."""
+
+    name: Name
+    uid: Uuid
+    type: Annotated[str, Field(max_length=64)]
+    started_at: Timestamp
+
+
+class Progress(ApiModel):
+    """What a long Building waits for."""
+
+    what: Text = ""
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+
+
+class InstanceStatus(Status):
+    """What is. ``state`` is one word for people; programs read conditions and vmState."""
+
+    state: State = "Scheduling"
+    id: Annotated[str, Field(max_length=36)] = ""
+    vm_state: VmState = "building"
+    task_state: Annotated[str, Field(max_length=64)] | None = None
+    power_state: Literal["Running", "Stopped", "Paused", "Suspended", "Unknown"] = "Unknown"
+    wanted_power_state: PowerState | None = None
+    """The effective wish, whoever expressed it last."""
+    applied_power_state: PowerState | None = None
+    """The ``spec.powerState`` consumed last."""
+    power_sequence: int = 0
+    node: Annotated[str, Field(max_length=253)] | None = None
+    guest: Annotated[str, Field(max_length=253)] | None = None
+    incarnation: int = 0
+    """Highest incarnation number used."""
+    refused_nodes: Annotated[
+        list[Annotated[str, Field(max_length=253)]], Field(max_length=16)
+    ] = Field(default_factory=list)
+    """Nodes that answered Rejected or Failed for this creation; alternates skip them."""
+    addresses: Annotated[list[InstanceAddress], Field(max_length=128)] = Field(
+        default_factory=list
+    )
+    flavor: AcceptedFlavor | None = None
+    image: AcceptedImage | None = None
+    hypervisor_name: Annotated[str, Field(max_length=255)] | None = None
+    availability_zone: Annotated[str, Field(max_length=255)] | None = None
+    launched_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
+    fault: Fault | None = None
+    current_action: CurrentAction | None = None
+    action_seq: int = 0
+    progress: Progress | None = None
+    accepted_generation: int | None = None
+    """Generation of the spec that was accepted; None before acceptance."""
+
+
+INSTANCE = Kind(
+    kind="Instance",
+    plural="instances",
+    spec=InstanceSpec,
+    status=InstanceStatus,
+    description="A virtual machine.",
+    short_names=("vmi", "server"),
+    status_default={"state": "Scheduling", "observedGeneration": -1},
+    columns=(
+        Column("State", ".status.state"),
+        Column("Node", ".status.node"),
+        Column("Address", ".status.addresses[0].address"),
+        Column("Flavor", ".spec.flavor.name"),
+        Column("Image", ".spec.image.name"),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Power", ".status.powerState", priority=1),
+        Column("ID", ".status.id", priority=1),
+        Column("Guest", ".status.guest", priority=1),
+        Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
+    ),
+    selectable=(".spec.flavor.name", ".spec.image.name", ".status.node", ".status.state",
+                ".status.id"),
+    rules=(
+        (
+            "!(has(self.spec.userData) && has(self.spec.userDataSecretRef))",
+            "spec.userData and spec.userDataSecretRef exclude each other",
+        ),
+    ),
+)
+
