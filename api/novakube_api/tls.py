@@ -1,0 +1,69 @@
+"""The process's certificate: waited for at start, taken again when it was rotated."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from novakube_kit.errors import Retryable
+
+FILES = ("tls.crt", "tls.key", "ca.crt")
+CHECK_INTERVAL_S = 30.0
+log = structlog.get_logger(__name__)
+
+
+def stamp(directory: Path) -> tuple[int, ...] | None:
+    """Modification times of the three files, None while one is missing."""
+    try:
+        return tuple((directory / name).stat().st_mtime_ns for name in FILES)
+    except FileNotFoundError:
+        return None
+
+
+def wait_for_files(directory: Path, deadline_s: float) -> None:
+    """Blocks (before the event loop runs) until the certificate is there.
+
+    Raises:
+        Retryable: it did not appear; the message says who makes it.
+    """
+    end = time.monotonic() + deadline_s
+    while stamp(directory) is None:
+        if time.monotonic() > end:
+            raise Retryable(
+                f"no {', '.join(FILES)} in {directory} after {deadline_s:.0f} s: the operator "
+                "issues them in Secret novakube-system/novakube-api-tls; is it running?",
+                reason="NoCertificate",
+            )
+        time.sleep(0.2)
+
+
+def server_context(directory: Path) -> ssl.SSLContext:
+    """TLS of the HTTPS port; callers show Kubernetes tokens, not certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
+    return context
+
+
+async def follow(directory: Path, context: ssl.SSLContext, changed: Callable[[], None]) -> None:
+    """Loads a rotated certificate into the living context, for ever."""
+    seen = stamp(directory)
+    while True:
+        await asyncio.sleep(CHECK_INTERVAL_S)
+        now = stamp(directory)
+        if now is None or now == seen:
+            continue
+        try:
+            context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
+            changed()
+        except (ssl.SSLError, OSError) as error:
+            # A half-written pair: the next round sees the whole one.
+            log.warning("Certificate not loaded", directory=str(directory), error=str(error))
+            continue
+        seen = now
+        log.info("Certificate loaded again", directory=str(directory))

@@ -1,0 +1,93 @@
+"""pytest plugin: writes what ran into a record that `make verify` reads.
+
+Loaded with ``-p tests.record --record FILE``. The record holds the commit, the ids of every
+case, what passed, failed or was skipped, and the seconds. A run that skipped, xfailed or
+reran anything not listed in ``tests/unavailable.txt`` ends with exit code 1: a missing
+program is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+UNAVAILABLE = Path(__file__).with_name("unavailable.txt")
+
+
+def unavailable_ids() -> set[str]:
+    """Ids that this kernel cannot run, each line ``id  # the probe that fails``."""
+    if not UNAVAILABLE.exists():
+        return set()
+    lines = UNAVAILABLE.read_text().splitlines()
+    ids = {line.split("#")[0].strip() for line in lines}
+    return ids - {""}
+
+
+def commit() -> str:
+    """HEAD, with ``+dirty`` when the tree differs from it."""
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return head + ("+dirty" if dirty else "")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", help="file to write the record of this run to (merged)")
+
+
+class Recorder:
+    """Collects outcomes by id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.outcomes: dict[str, str] = {}
+        self.began = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        worst = self.outcomes.get(report.nodeid)
+        if report.failed:
+            self.outcomes[report.nodeid] = "failed"
+        elif report.skipped and worst != "failed":
+            self.outcomes[report.nodeid] = "skipped"
+        elif report.when == "call" and worst is None:
+            self.outcomes[report.nodeid] = "passed"
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        skipped = {i for i, what in self.outcomes.items() if what == "skipped"}
+        unexpected = sorted(skipped - unavailable_ids())
+        if unexpected and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            for node in unexpected:
+                print(f"\nskipped without a line in tests/unavailable.txt: {node}")
+        self._write()
+
+    def _write(self) -> None:
+        record: dict[str, Any] = {"commit": commit(), "seconds": 0, "cases": {}}
+        if self.path.exists():
+            old = json.loads(self.path.read_text())
+            if old["commit"] == record["commit"]:
+                record = old
+        record["seconds"] = round(record["seconds"] + time.monotonic() - self.began, 1)
+        record["cases"].update(self.outcomes)
+        record["cases"] = dict(sorted(record["cases"].items()))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    target = config.getoption("--record")
+    if target:
+        config.pluginmanager.register(Recorder(ROOT / target), "novakube-recorder")
