@@ -1,0 +1,1 @@
+"""Runtime shared by all processes of novakube."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Json = dict[str, Any]
+JsonPatch = list[Json]
 PatchType = Literal["merge", "json", "apply"]
 
 
@@ -47,10 +48,15 @@ class WatchEvent:
 
 
 class KubePort(Protocol):
-    """All reads and writes. Every call has a deadline; 429 and 5xx raise ApiUnavailable
-    after the implementation's own short retries (never for a non-idempotent create)."""
+    """All reads and writes, each with a deadline.
 
-    async def get(self, res: Resource, name: str, namespace: str | None = None) -> Json: ...
+    429 and 5xx raise ApiUnavailable after the implementation's own short retries (never for a
+    non-idempotent create).
+    """
+
+    async def get(self, res: Resource, name: str, namespace: str | None = None) -> Json:
+        """The object. Raises NotFound."""
+        ...
 
     async def list(
         self,
@@ -74,12 +80,19 @@ class KubePort(Protocol):
         field_selector: str = "",
         timeout_s: int = 300,
     ) -> AsyncIterator[WatchEvent]:
-        """One watch request; ends when the server ends it. 410 raises ``Conflict`` with
-        reason ``Expired``."""
+        """One watch request; ends when the server ends it.
+
+        410 raises ``Conflict`` with reason ``Expired``.
+        """
         ...
 
     async def create(
-        self, res: Resource, body: Json, namespace: str | None = None, *, sub: str = "",
+        self,
+        res: Resource,
+        body: Json,
+        namespace: str | None = None,
+        *,
+        sub: str = "",
         name: str | None = None,
     ) -> Json:
         """POST. With ``name`` and ``sub``: a subresource such as serviceaccounts/x/token."""
@@ -89,7 +102,7 @@ class KubePort(Protocol):
         self,
         res: Resource,
         name: str,
-        patch: Mapping[str, Any] | list[Json],
+        patch: Mapping[str, Any] | JsonPatch,
         namespace: str | None = None,
         *,
         sub: str = "",
