@@ -1,0 +1,1 @@
+"""The contract: every kind of novakube.dev as pydantic models, and the CRD generator."""

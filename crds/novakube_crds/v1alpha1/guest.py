@@ -133,9 +133,9 @@ class GuestRequest(ApiModel):
 class GuestSpec(ApiModel):
     """Everything a node needs; nothing is looked up elsewhere."""
 
-    instance: Annotated[InstanceIdentity, Field(json_schema_extra=immutable("instance"))]
-    incarnation: Annotated[int, Field(ge=1, json_schema_extra=immutable("incarnation"))]
-    hypervisor: Annotated[Name, Field(json_schema_extra=immutable("hypervisor"))]
+    instance: Annotated[InstanceIdentity, immutable("spec.instance")]
+    incarnation: Annotated[int, Field(ge=1), immutable("spec.incarnation")]
+    hypervisor: Annotated[Name, immutable("spec.hypervisor")]
     hostname: Annotated[str, Field(max_length=255)]
     vcpus: Annotated[int, Field(ge=1, le=1024)]
     memory_mib: Annotated[int, Field(ge=1)]
@@ -152,9 +152,9 @@ class GuestSpec(ApiModel):
     keys: Annotated[list[GuestKey], Field(max_length=16)] = Field(default_factory=list)
     user_data: Annotated[str, Field(max_length=65535)] | None = None
     """Base64, as Nova takes it."""
-    metadata: Annotated[
-        dict[str, Annotated[str, Field(max_length=255)]], Field(max_length=128)
-    ] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, Annotated[str, Field(max_length=255)]], Field(max_length=128)] = (
+        Field(default_factory=dict)
+    )
     power_state: PowerState = "Running"
     power_sequence: Annotated[int, Field(ge=1)] = 1
     """Rises with every order; the agent carries out ``powerState`` once per sequence and

@@ -69,8 +69,10 @@ class OrphanDomain(ApiModel):
 
 
 class HypervisorReportStatus(Status):
-    """The node as its agent sees it. Conditions: ``DriverReady``, ``ImageCacheReady``,
-    ``NetworkReady``, ``GuestsResumable``."""
+    """The node as its agent sees it.
+
+    Conditions: ``DriverReady``, ``ImageCacheReady``, ``NetworkReady``, ``GuestsResumable``.
+    """
 
     driver: Annotated[str, Field(max_length=32)] = ""
     hypervisor_type: Annotated[str, Field(max_length=32)] = ""

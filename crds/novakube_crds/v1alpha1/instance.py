@@ -26,7 +26,7 @@ from novakube_crds.base import (
     immutable,
 )
 from novakube_crds.kind import Column, Kind
-from novakube_crds.v1alpha1.flavor import FlavorSpec
+from novakube_crds.v1alpha1.flavor import FlavorResources
 
 # Condition types.
 READY = "Ready"
@@ -125,11 +125,11 @@ class InstanceFile(ApiModel):
 class InstanceSpec(ApiModel):
     """What the owner wants."""
 
-    id: Annotated[Uuid, Field(json_schema_extra=immutable("spec.id"))] | None = None
+    id: Uuid | None = None
     display_name: DisplayName | None = None
     description: Annotated[str, Field(max_length=255)] | None = None
     flavor: Reference
-    image: Annotated[Reference, Field(json_schema_extra=immutable("spec.image"))]
+    image: Annotated[Reference, immutable("spec.image")]
     networks: Annotated[list[NetworkRequest], Field(max_length=16)] = Field(default_factory=list)
     block_devices: Annotated[list[BlockDevice], Field(max_length=16)] = Field(default_factory=list)
     security_groups: Annotated[list[Reference], Field(max_length=16)] = Field(default_factory=list)
@@ -160,11 +160,12 @@ class InstanceSpec(ApiModel):
     user_id: Annotated[str, Field(max_length=255)] | None = None
 
 
-class AcceptedFlavor(FlavorSpec):
+class AcceptedFlavor(FlavorResources):
     """Full copy of the flavor as accepted."""
 
     name: Name
     id: Annotated[str, Field(max_length=255)]
+    display_name: DisplayName | None = None
 
 
 class AcceptedImage(ApiModel):
@@ -242,13 +243,11 @@ class InstanceStatus(Status):
     guest: Annotated[str, Field(max_length=253)] | None = None
     incarnation: int = 0
     """Highest incarnation number used."""
-    refused_nodes: Annotated[
-        list[Annotated[str, Field(max_length=253)]], Field(max_length=16)
-    ] = Field(default_factory=list)
-    """Nodes that answered Rejected or Failed for this creation; alternates skip them."""
-    addresses: Annotated[list[InstanceAddress], Field(max_length=128)] = Field(
-        default_factory=list
+    refused_nodes: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=16)] = (
+        Field(default_factory=list)
     )
+    """Nodes that answered Rejected or Failed for this creation; alternates skip them."""
+    addresses: Annotated[list[InstanceAddress], Field(max_length=128)] = Field(default_factory=list)
     flavor: AcceptedFlavor | None = None
     image: AcceptedImage | None = None
     hypervisor_name: Annotated[str, Field(max_length=255)] | None = None
@@ -283,8 +282,13 @@ INSTANCE = Kind(
         Column("Guest", ".status.guest", priority=1),
         Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
     ),
-    selectable=(".spec.flavor.name", ".spec.image.name", ".status.node", ".status.state",
-                ".status.id"),
+    selectable=(
+        ".spec.flavor.name",
+        ".spec.image.name",
+        ".status.node",
+        ".status.state",
+        ".status.id",
+    ),
     rules=(
         (
             "!(has(self.spec.userData) && has(self.spec.userDataSecretRef))",
@@ -292,4 +296,3 @@ INSTANCE = Kind(
         ),
     ),
 )
-

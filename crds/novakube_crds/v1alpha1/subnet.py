@@ -1,0 +1,126 @@
+"""Subnet: a range of addresses on a Network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from novakube_crds.base import (
+    Address,
+    ApiModel,
+    Cidr,
+    DisplayName,
+    LocalReference,
+    Rule,
+    Status,
+    Uuid,
+    fixed,
+    immutable,
+    rules,
+)
+from novakube_crds.kind import Column, Kind
+
+# Condition types.
+READY = "Ready"
+STALLED = "Stalled"
+NETWORK_READY = "NetworkReady"
+
+# Reasons.
+ACCEPTED = "Accepted"
+INVALID_POOLS = "InvalidPools"
+IN_USE = "InUse"
+NOT_FOUND = "NotFound"
+OVERLAP = "Overlap"
+ID_TAKEN = "IDTaken"
+
+NO_GATEWAY = "none"
+Ipv6Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
+
+
+class Pool(ApiModel):
+    """Addresses given out, both ends included."""
+
+    start: Address
+    end: Address
+
+
+class Route(ApiModel):
+    """A static route for the guests (DHCP option 121)."""
+
+    destination: Cidr
+    next_hop: Address
+
+
+class SubnetSpec(ApiModel):
+    """What the owner wants."""
+
+    model_config = rules(
+        fixed("id"),
+        Rule(
+            "!has(self.gateway) || self.gateway == 'none' || !isCIDR(self.cidr)"
+            " || !isIP(self.gateway) || cidr(self.cidr).containsIP(self.gateway)",
+            "spec.gateway must be inside spec.cidr",
+        ),
+        Rule(
+            "!has(self.pools) || !isCIDR(self.cidr) || self.pools.all(p,"
+            " !isIP(p.start) || !isIP(p.end) || (cidr(self.cidr).containsIP(p.start)"
+            " && cidr(self.cidr).containsIP(p.end)))",
+            "spec.pools must be inside spec.cidr",
+        ),
+    )
+
+    id: Uuid | None = None
+    """OpenStack id; default: the object's UID."""
+    display_name: DisplayName | None = None
+    """Name shown by OpenStack; default: the object's name."""
+    description: Annotated[str, Field(max_length=255)] | None = None
+    network: Annotated[LocalReference, immutable("spec.network")]
+    """Network of the same namespace."""
+    cidr: Annotated[Cidr, immutable("spec.cidr")]
+    gateway: (
+        Annotated[
+            str,
+            Field(max_length=45),
+            Rule("self == 'none' || isIP(self)", "spec.gateway must be an address or none"),
+        ]
+        | None
+    ) = None
+    """Absent: the first address. ``none``: no gateway."""
+    pools: Annotated[list[Pool], Field(max_length=8)] = Field(default_factory=list)
+    """Empty: all addresses of ``cidr`` but the gateway's, the first and (IPv4) the last."""
+    dns: Annotated[list[Address], Field(max_length=8)] = Field(default_factory=list)
+    """Name servers for the guests."""
+    routes: Annotated[list[Route], Field(max_length=32)] = Field(default_factory=list)
+    dhcp: bool = True
+    """Whether guests get their addresses by DHCP."""
+    ipv6_address_mode: Ipv6Mode | None = None
+    ipv6_ra_mode: Ipv6Mode | None = None
+
+
+class SubnetStatus(Status):
+    """The operator's answer."""
+
+    id: Annotated[str, Field(max_length=36)] = ""
+    """OpenStack id: ``spec.id`` or the object's UID."""
+    gateway: Address | None = None
+    """The gateway in force; absent when there is none."""
+
+
+SUBNET = Kind(
+    kind="Subnet",
+    plural="subnets",
+    spec=SubnetSpec,
+    status=SubnetStatus,
+    description="A range of addresses on a Network.",
+    status_default={"observedGeneration": -1},
+    columns=(
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        Column("Network", ".spec.network.name"),
+        Column("CIDR", ".spec.cidr"),
+        Column("Gateway", ".status.gateway"),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("ID", ".status.id", priority=1),
+    ),
+    selectable=(".spec.network.name", ".status.id"),
+)
