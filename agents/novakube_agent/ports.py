@@ -72,6 +72,8 @@ class NodeFacts:
     cpu: NodeCpu
     traits: tuple[str, ...]
     boot_id: str
+    virt_type_reason: str = ""
+    """Why this virt type: a sentence for the report's message."""
 
 
 @dataclass(frozen=True, slots=True)
