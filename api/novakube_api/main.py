@@ -12,7 +12,7 @@ import uvicorn
 from novakube_api import app, tls
 from novakube_api.agents import AgentClient
 from novakube_api.settings import Settings, load
-from novakube_kit.access import ClusterAccess
+from novakube_kit.access import ClusterAccess, discover
 from novakube_kit.errors import NovakubeError
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.logging import configure
@@ -54,7 +54,7 @@ def main() -> None:
     try:
         settings = load()
         tls.wait_for_files(settings.tls_dir, settings.tls_wait_s)
-        access = ClusterAccess.from_environment()
+        access = discover()
     except NovakubeError as error:
         log.critical("Not started", reason=error.reason, error=error.message)
         sys.exit(1)
