@@ -75,6 +75,11 @@ def immutable(field: str) -> Rule:
     return Rule("self == oldSelf", f"{field} is immutable")
 
 
+def never_lower(field: str) -> Rule:
+    """A number that only rises."""
+    return Rule("self >= oldSelf", f"{field} never goes back")
+
+
 def fixed(path: str) -> Rule:
     """An optional field of ``spec``, as a rule of the spec: never set, changed or removed later.
 
@@ -91,6 +96,15 @@ def rules(*several: Rule) -> ConfigDict:
     """Model configuration that puts rules on the object itself; ``self`` is the object."""
     wire: list[JsonValue] = [{**rule.wire()} for rule in several]
     return ConfigDict(json_schema_extra={VALIDATIONS: wire})
+
+
+LIST_SET: dict[str, JsonValue] = {"x-kubernetes-list-type": "set"}
+"""JSON-schema extra of a list without duplicates."""
+
+
+def list_map(*keys: str) -> dict[str, JsonValue]:
+    """JSON-schema extra of a list of objects told apart by these fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 Name = Annotated[
@@ -179,13 +193,7 @@ class Status(ApiModel):
 
     conditions: Annotated[
         list[Condition],
-        Field(
-            max_length=32,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
+        Field(max_length=32, json_schema_extra=list_map("type")),
     ] = Field(default_factory=list)
     observed_generation: int = -1
     """Generation the status was computed from; -1 until it was looked at."""

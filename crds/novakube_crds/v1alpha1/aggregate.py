@@ -6,7 +6,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from novakube_crds.base import ApiModel, DisplayName, Name, Rule, Status, Uuid, fixed, rules
+from novakube_crds.base import (
+    LIST_SET,
+    ApiModel,
+    DisplayName,
+    Name,
+    Rule,
+    Status,
+    Uuid,
+    fixed,
+    rules,
+)
 from novakube_crds.kind import Column, Kind
 
 # Condition types.
@@ -40,7 +50,7 @@ class AggregateSpec(ApiModel):
     """Zone of its hosts; a node is in one zone at most."""
     hosts: Annotated[
         list[Name],
-        Field(max_length=4096, json_schema_extra={"x-kubernetes-list-type": "set"}),
+        Field(max_length=4096, json_schema_extra=LIST_SET),
     ] = Field(default_factory=list)
     """Names of Hypervisors."""
     metadata: Annotated[dict[str, Annotated[str, Field(max_length=255)]], Field(max_length=128)] = (

@@ -9,7 +9,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from novakube_crds.base import ApiModel, DisplayName, Rule, Status, fixed, immutable, rules
+from novakube_crds.base import (
+    LIST_SET,
+    ApiModel,
+    DisplayName,
+    Rule,
+    Status,
+    fixed,
+    immutable,
+    rules,
+)
 from novakube_crds.kind import Column, Kind
 
 # Condition types.
@@ -81,7 +90,8 @@ class FlavorSpec(FlavorResources):
     public: bool = True
     """Whether every project may use it; else only those of ``projects``."""
     projects: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=1024)
+        list[Annotated[str, Field(min_length=1, max_length=255)]],
+        Field(max_length=1024, json_schema_extra=LIST_SET),
     ] = Field(default_factory=list)
     """Project ids that may use it when it is not public."""
 

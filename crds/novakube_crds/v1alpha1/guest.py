@@ -19,11 +19,14 @@ from novakube_crds.base import (
     Name,
     NamespaceName,
     PowerState,
+    Rule,
     Status,
     Text,
     Timestamp,
     Uuid,
     immutable,
+    never_lower,
+    rules,
 )
 from novakube_crds.kind import Column, Kind
 
@@ -35,10 +38,10 @@ GuestPhase = Literal["Pending", "Rejected", "Building", "Ready", "Failed", "Lost
 class InstanceIdentity(ApiModel):
     """The Instance this Guest embodies."""
 
-    namespace: NamespaceName
-    name: Name
-    uid: Uuid
-    id: Uuid
+    namespace: Annotated[NamespaceName, immutable("spec.instance.namespace")]
+    name: Annotated[Name, immutable("spec.instance.name")]
+    uid: Annotated[Uuid, immutable("spec.instance.uid")]
+    id: Annotated[Uuid, immutable("spec.instance.id")]
     """OpenStack id; also the libvirt domain's UUID."""
     display_name: Annotated[str, Field(max_length=255)] = ""
     project_id: Annotated[str, Field(max_length=64)] | None = None
@@ -133,7 +136,11 @@ class GuestRequest(ApiModel):
 class GuestSpec(ApiModel):
     """Everything a node needs; nothing is looked up elsewhere."""
 
-    instance: Annotated[InstanceIdentity, immutable("spec.instance")]
+    model_config = rules(
+        Rule("!has(oldSelf.teardown) || has(self.teardown)", "spec.teardown cannot be taken back"),
+    )
+
+    instance: InstanceIdentity
     incarnation: Annotated[int, Field(ge=1), immutable("spec.incarnation")]
     hypervisor: Annotated[Name, immutable("spec.hypervisor")]
     hostname: Annotated[str, Field(max_length=255)]
@@ -156,7 +163,7 @@ class GuestSpec(ApiModel):
         Field(default_factory=dict)
     )
     power_state: PowerState = "Running"
-    power_sequence: Annotated[int, Field(ge=1)] = 1
+    power_sequence: Annotated[int, Field(ge=1), never_lower("spec.powerSequence")] = 1
     """Rises with every order; the agent carries out ``powerState`` once per sequence and
     does not undo what happens outside of it within the same sequence."""
     role: Literal["Active", "Incoming", "Outgoing"] = "Active"
@@ -166,7 +173,7 @@ class GuestSpec(ApiModel):
     """UID of the earlier Guest whose domain and disks this one takes over."""
     request: GuestRequest | None = None
     stop_timeout_s: Annotated[int, Field(ge=0, le=86400)] = 60
-    epoch: Annotated[int, Field(ge=0)] = 0
+    epoch: Annotated[int, Field(ge=0), never_lower("spec.epoch")] = 0
     """``leaseTransitions`` of the operator Lease under which it was made."""
 
 

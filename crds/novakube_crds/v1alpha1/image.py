@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from novakube_crds.base import (
+    LIST_SET,
     ApiModel,
     DisplayName,
     LocalReference,
@@ -146,14 +147,17 @@ class ImageSpec(ApiModel):
     """Glance's free properties, such as ``hw_disk_bus``."""
     visibility: Literal["private", "shared", "community", "public"] = "private"
     """Who else may boot it: nobody, namespaces of sharedWith, everybody who knows it, all."""
-    shared_with: Annotated[list[NamespaceName], Field(max_length=128)] = Field(default_factory=list)
+    shared_with: Annotated[
+        list[NamespaceName], Field(max_length=128, json_schema_extra=LIST_SET)
+    ] = Field(default_factory=list)
     """Namespaces that may use it when it is shared."""
     protected: bool = False
     """The OpenStack API refuses to delete it."""
     hidden: bool = False
     """Left out of the OpenStack API's default lists."""
     tags: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=128)
+        list[Annotated[str, Field(min_length=1, max_length=255)]],
+        Field(max_length=128, json_schema_extra=LIST_SET),
     ] = Field(default_factory=list)
 
 

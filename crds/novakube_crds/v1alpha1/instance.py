@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from novakube_crds.base import (
+    LIST_SET,
     Address,
     ApiModel,
     DisplayName,
@@ -19,11 +20,15 @@ from novakube_crds.base import (
     Name,
     PowerState,
     Reference,
+    Rule,
     Status,
     Text,
     Timestamp,
     Uuid,
+    fixed,
     immutable,
+    list_map,
+    rules,
 )
 from novakube_crds.kind import Column, Kind
 from novakube_crds.v1alpha1.flavor import FlavorResources
@@ -79,18 +84,48 @@ StringMap = Annotated[
 ]
 
 
+Tag = Annotated[
+    str,
+    Field(min_length=1, max_length=60),
+    Rule("!self.contains('/') && !self.contains(',')", "must not contain a slash or a comma"),
+]
+DeviceTag = Tag
+Base64 = Rule(
+    "self.matches('^([A-Za-z0-9+/]|[\\n\\r])*={0,2}[\\n\\r]*$')",
+    "must be base64",
+)
+
+
 class NetworkRequest(ApiModel):
     """One NIC: a Network, a Subnet of it, or an existing Port."""
+
+    model_config = rules(
+        Rule(
+            "!has(self.port) || (!has(self.network) && !has(self.subnet) && !has(self.address))",
+            "port excludes network, subnet and address: the Port has its own",
+        ),
+        Rule(
+            "has(self.port) || has(self.network) || has(self.subnet)",
+            "needs network, subnet or port",
+        ),
+    )
 
     network: Reference | None = None
     subnet: Reference | None = None
     address: Address | None = None
     port: Reference | None = None
-    tag: Annotated[str, Field(max_length=60)] | None = None
+    tag: DeviceTag | None = None
 
 
 class BlockDevice(ApiModel):
     """An extra disk. ``volume`` and ``snapshot`` are reserved."""
+
+    model_config = rules(
+        Rule("self.source != 'image' || has(self.image)", "source image needs image"),
+        Rule("self.source == 'image' || !has(self.image)", "image is for source image only"),
+        Rule("self.source != 'blank' || has(self.sizeGiB)", "source blank needs sizeGiB"),
+        Rule("!self.swap || self.source == 'blank'", "swap is for source blank only"),
+    )
 
     source: Literal["image", "blank", "volume", "snapshot"]
     image: Reference | None = None
@@ -98,7 +133,7 @@ class BlockDevice(ApiModel):
     boot_index: Annotated[int, Field(ge=-1, le=31)] | None = None
     bus: Literal["virtio", "sata", "scsi", "ide"] | None = None
     swap: bool = False
-    tag: Annotated[str, Field(max_length=60)] | None = None
+    tag: DeviceTag | None = None
 
 
 class InstanceKey(ApiModel):
@@ -119,11 +154,20 @@ class InstanceFile(ApiModel):
     """A file injected through metadata; content is base64."""
 
     path: Annotated[str, Field(min_length=1, max_length=255)]
-    content: Annotated[str, Field(max_length=16384)]
+    content: Annotated[str, Field(max_length=16384), Base64]
 
 
 class InstanceSpec(ApiModel):
     """What the owner wants."""
+
+    model_config = rules(
+        fixed("id"),
+        Rule(
+            "!(has(self.userData) && has(self.userDataSecretRef))",
+            "spec.userData and spec.userDataSecretRef exclude each other",
+        ),
+        Rule("!has(self.lockedReason) || self.locked", "spec.lockedReason needs spec.locked: true"),
+    )
 
     id: Uuid | None = None
     display_name: DisplayName | None = None
@@ -133,12 +177,27 @@ class InstanceSpec(ApiModel):
     networks: Annotated[list[NetworkRequest], Field(max_length=16)] = Field(default_factory=list)
     block_devices: Annotated[list[BlockDevice], Field(max_length=16)] = Field(default_factory=list)
     security_groups: Annotated[list[Reference], Field(max_length=16)] = Field(default_factory=list)
-    keys: Annotated[list[InstanceKey], Field(max_length=16)] = Field(default_factory=list)
-    user_data: Annotated[str, Field(max_length=65535)] | None = None
-    """Base64, at most 65535 characters (Nova's limit)."""
+    keys: Annotated[list[InstanceKey], Field(max_length=16, json_schema_extra=list_map("name"))] = (
+        Field(default_factory=list)
+    )
+    user_data: (
+        Annotated[
+            str,
+            Field(max_length=1048576),
+            Rule(
+                "size(self) <= 65535",
+                "user data is at most 65535 characters of base64 (64 KiB); fetch more from within",
+            ),
+            Base64,
+        ]
+        | None
+    ) = None
+    """Base64, at most 65535 characters. Source: Nova API reference, ``user_data``."""
     user_data_secret_ref: UserDataRef | None = None
     metadata: StringMap = Field(default_factory=dict)
-    files: Annotated[list[InstanceFile], Field(max_length=5)] = Field(default_factory=list)
+    files: Annotated[
+        list[InstanceFile], Field(max_length=5, json_schema_extra=list_map("path"))
+    ] = Field(default_factory=list)
     config_drive: bool = False
     availability_zone: Annotated[str, Field(max_length=255)] | None = None
     scheduler_hints: Annotated[
@@ -151,9 +210,9 @@ class InstanceSpec(ApiModel):
     recovery: Literal["None", "Evacuate"] = "None"
     locked: bool = False
     locked_reason: Annotated[str, Field(max_length=255)] | None = None
-    tags: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=60)]], Field(max_length=50)
-    ] = Field(default_factory=list)
+    tags: Annotated[list[Tag], Field(max_length=50, json_schema_extra=LIST_SET)] = Field(
+        default_factory=list
+    )
     hostname: (
         Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None
     ) = None
@@ -288,11 +347,5 @@ INSTANCE = Kind(
         ".status.node",
         ".status.state",
         ".status.id",
-    ),
-    rules=(
-        (
-            "!(has(self.spec.userData) && has(self.spec.userDataSecretRef))",
-            "spec.userData and spec.userDataSecretRef exclude each other",
-        ),
     ),
 )

@@ -16,6 +16,7 @@ from novakube_crds.base import (
     LocalReference,
     Name,
     NamespaceName,
+    Rule,
     Uuid,
     immutable,
 )
@@ -42,8 +43,12 @@ class IPAddressSpec(ApiModel):
     network_uid: Annotated[Uuid, immutable("spec.networkUID")]
     subnet: Annotated[LocalReference, immutable("spec.subnet")]
     """Subnet of the same namespace."""
-    address: Annotated[Address, immutable("spec.address")]
-    """In canonical form."""
+    address: Annotated[
+        Address,
+        Rule("!isIP(self) || ip.isCanonical(self)", "spec.address must be in canonical form"),
+        immutable("spec.address"),
+    ]
+    """In canonical form, so that equal addresses have equal names."""
     claim: Annotated[AddressClaim, immutable("spec.claim")]
 
 

@@ -70,13 +70,21 @@ class DhcpOption(ApiModel):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     """Name or number of the option, such as ``mtu`` or ``26``."""
     value: Annotated[str, Field(max_length=255)]
-    ip_version: Annotated[Literal[4, 6], Field()] = 4
+    ip_version: Literal[4, 6] = 4
 
 
 class PortSpec(ApiModel):
     """What the owner wants."""
 
-    model_config = rules(fixed("id"), fixed("mac"))
+    model_config = rules(
+        fixed("id"),
+        fixed("mac"),
+        Rule(
+            "!has(self.portSecurity) || self.portSecurity || ((!has(self.securityGroups)"
+            " || self.securityGroups.size() == 0) && !has(self.allowedAddressPairs))",
+            "spec.portSecurity: false excludes securityGroups and allowedAddressPairs",
+        ),
+    )
 
     id: Uuid | None = None
     """OpenStack id; default: the object's UID."""

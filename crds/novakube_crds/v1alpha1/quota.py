@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from novakube_crds.base import ApiModel, Name, Status, Timestamp, Uuid
+from novakube_crds.base import ApiModel, Name, Status, Timestamp, Uuid, list_map
 from novakube_crds.kind import Column, Kind
 
 QUOTA_NAME = "quota"
@@ -76,13 +76,7 @@ class QuotaSpec(ApiModel):
     hard: QuotaLimits = QuotaLimits()
     users: Annotated[
         list[UserQuota],
-        Field(
-            max_length=256,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["userID"],
-            },
-        ),
+        Field(max_length=256, json_schema_extra=list_map("userID")),
     ] = Field(default_factory=list)
 
 

@@ -52,6 +52,18 @@ class Route(ApiModel):
     next_hop: Address
 
 
+def _number(address: str) -> str:
+    """CEL: an IPv4 address as a number; Kubernetes' IP library has no order."""
+    octets = (f"int({address}.split('.')[{i}]) * {256 ** (3 - i)}" for i in range(4))
+    return f"({' + '.join(octets)})"
+
+
+_NOT_COMPARABLE = (
+    "!has(self.pools) || self.pools.exists(p, !isIP(p.start) || !isIP(p.end)"
+    " || ip(p.start).family() != 4 || ip(p.end).family() != 4)"
+)
+
+
 class SubnetSpec(ApiModel):
     """What the owner wants."""
 
@@ -67,6 +79,27 @@ class SubnetSpec(ApiModel):
             " !isIP(p.start) || !isIP(p.end) || (cidr(self.cidr).containsIP(p.start)"
             " && cidr(self.cidr).containsIP(p.end)))",
             "spec.pools must be inside spec.cidr",
+        ),
+        Rule(
+            f"{_NOT_COMPARABLE} || self.pools.all(p, {_number('p.start')} <= {_number('p.end')})",
+            "a pool of spec.pools ends before it starts",
+        ),
+        Rule(
+            f"{_NOT_COMPARABLE} || self.pools.all(p, self.pools.exists_one(q,"
+            f" {_number('q.start')} <= {_number('p.end')}"
+            f" && {_number('p.start')} <= {_number('q.end')}))"
+            f" || self.pools.exists(p, {_number('p.start')} > {_number('p.end')})",
+            "pools of spec.pools overlap",
+        ),
+        Rule(
+            "!(has(self.ipv6AddressMode) || has(self.ipv6RAMode)) || !isCIDR(self.cidr)"
+            " || cidr(self.cidr).ip().family() == 6",
+            "spec.ipv6AddressMode and spec.ipv6RAMode need an IPv6 spec.cidr",
+        ),
+        Rule(
+            "!has(self.ipv6AddressMode) || !has(self.ipv6RAMode)"
+            " || self.ipv6AddressMode == self.ipv6RAMode",
+            "spec.ipv6AddressMode and spec.ipv6RAMode must be equal when both are given",
         ),
     )
 
@@ -88,7 +121,8 @@ class SubnetSpec(ApiModel):
     ) = None
     """Absent: the first address. ``none``: no gateway."""
     pools: Annotated[list[Pool], Field(max_length=8)] = Field(default_factory=list)
-    """Empty: all addresses of ``cidr`` but the gateway's, the first and (IPv4) the last."""
+    """Ranges given out; they must not overlap (of IPv6 the operator checks that and says
+    InvalidPools). Empty: all of ``cidr`` but its gateway, first and (IPv4) last address."""
     dns: Annotated[list[Address], Field(max_length=8)] = Field(default_factory=list)
     """Name servers for the guests."""
     routes: Annotated[list[Route], Field(max_length=32)] = Field(default_factory=list)
