@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Builds novakube's tiny guest image; needs nothing but Python, apt, dpkg-deb and qemu-img.
+
+Run as root: ``python local/guest_image/build.py --out DIR [--cache DIR]``.
+"""
+
+import sys
+
+from novakube_guest.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Recipe of the tiny guest image. Depends on no other novakube package."""
