@@ -1,0 +1,197 @@
+"""Text of dnsmasq's files: one configuration per Network, one hosts file per NIC.
+
+Pure. Everything a Network needs is derived from its local NICs, so the files can be written
+again at any time from the records of these. DHCP only: no DNS server, no lease without a
+hosts file (``static`` ranges).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from novakube_agent.render.names import GATEWAY_LINK
+from novakube_crds.v1alpha1.guest import GuestAddress, GuestNic, GuestSubnet
+from novakube_kit.errors import InvalidSpec
+
+DOMAIN = "novalocal"
+"""Source: Nova's ``dhcp_domain`` default."""
+LEASE_S = 86400
+"""Source: nova-network's later default of ``dhcp_lease_time``."""
+SERVICE_ADDRESS = "169.254.169.254"
+"""DHCP server address on Subnets without a gateway (the metadata address of EC2 and Nova)."""
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def ipv4_addresses(nic: GuestNic) -> list[GuestAddress]:
+    """The NIC's addresses.
+
+    Raises:
+        InvalidSpec: an address is not IPv4, or lies outside its Subnet.
+    """
+    for item in nic.addresses:
+        address = parsed(f"port {nic.port_name}: address", item.address)
+        subnet = cidr(f"port {nic.port_name}: subnet", item.subnet.cidr)
+        if address.version != 4:
+            raise InvalidSpec(
+                f"port {nic.port_name}: address {item.address} is IPv6; nodes serve IPv4 only",
+                reason="AddressFamilyUnsupported",
+            )
+        if address not in subnet:
+            raise InvalidSpec(
+                f"port {nic.port_name}: address {item.address} is outside {item.subnet.cidr}"
+            )
+    return list(nic.addresses)
+
+
+def parsed(field: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address, or InvalidSpec naming the field. Nothing unparsed reaches a file."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise InvalidSpec(f"{field} {text!r} is no IP address") from error
+
+
+def cidr(field: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network, or InvalidSpec naming the field."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidSpec(f"{field} {text!r} is no network in CIDR form: {error}") from error
+
+
+def subnets(nics: Iterable[GuestNic]) -> list[GuestSubnet]:
+    """The Subnets in use, by UID; of two versions of one the later in ``nics`` counts."""
+    found = {item.subnet.uid: item.subnet for nic in nics for item in ipv4_addresses(nic)}
+    return [found[uid] for uid in sorted(found)]
+
+
+def gateway_addresses(used: Iterable[GuestSubnet]) -> list[str]:
+    """Addresses of the gateway link, with prefix length.
+
+    Each Subnet's gateway, and the service address, which serves Subnets that have none.
+    """
+    result = [f"{SERVICE_ADDRESS}/32"]
+    for subnet in used:
+        if subnet.gateway is not None:
+            prefix = ipaddress.ip_network(subnet.cidr).prefixlen
+            result.append(f"{parsed('gateway', subnet.gateway)}/{prefix}")
+    return result
+
+
+def render_config(directory: PurePath, mtu: int, used: Iterable[GuestSubnet]) -> str:
+    """Dnsmasq's configuration for one Network on one node.
+
+    Args:
+        directory: the Network's state directory.
+        mtu: bytes, handed out as option 26.
+        used: the Subnets of the node's NICs; those without DHCP are left out.
+    """
+    lines = [
+        "# Written by novakube; changes are lost.",
+        "port=0",
+        "no-hosts",
+        "no-resolv",
+        "no-ping",
+        "quiet-dhcp",
+        f"interface={GATEWAY_LINK}",
+        "except-interface=lo",
+        "bind-interfaces",
+        f"domain={DOMAIN}",
+        # The only server of this wire: a lost lease file must not end in a NAK.
+        "dhcp-authoritative",
+        f"dhcp-leasefile={directory / 'leases'}",
+        f"dhcp-hostsfile={directory / 'hosts'}",
+        f"pid-file={directory / 'dnsmasq.pid'}",
+        f"dhcp-option=option:mtu,{mtu}",
+    ]
+    served = [subnet for subnet in used if subnet.dhcp]
+    size = sum(ipaddress.ip_network(subnet.cidr).num_addresses for subnet in served)
+    lines.append(f"dhcp-lease-max={min(max(size, 1), 65536)}")
+    for subnet in served:
+        lines += _subnet_lines(subnet)
+    return "\n".join(lines) + "\n"
+
+
+def config_name(text: str) -> str:
+    """File name of a configuration, made of the text's digest.
+
+    So the command line of a living dnsmasq tells whether it runs with this very text.
+    """
+    return f"dnsmasq-{hashlib.sha256(text.encode()).hexdigest()[:16]}.conf"
+
+
+def subnet_tag(uid: str) -> str:
+    """Dnsmasq's tag for one Subnet."""
+    return "s" + uid.replace("-", "")[:12]
+
+
+def _subnet_lines(subnet: GuestSubnet) -> list[str]:
+    network = ipaddress.ip_network(subnet.cidr)
+    tag = subnet_tag(subnet.uid)
+    routes = [
+        f"{cidr('route', route.destination)},{parsed('next hop', route.next_hop)}"
+        for route in subnet.routes
+    ]
+    lines = [f"dhcp-range=set:{tag},{network.network_address},static,{network.netmask},{LEASE_S}s"]
+    if subnet.gateway is None:
+        # The server has no address in this Subnet: reached on the link at its own address.
+        lines.append(f"shared-network={GATEWAY_LINK},{network.network_address}")
+        lines.append(f"dhcp-option=tag:{tag},option:router")
+        routes.insert(0, f"{SERVICE_ADDRESS}/32,0.0.0.0")
+    else:
+        lines.append(f"dhcp-option=tag:{tag},option:router,{parsed('gateway', subnet.gateway)}")
+        if routes:
+            # RFC 3442: a client that understands option 121 ignores option 3.
+            routes.append(f"0.0.0.0/0,{subnet.gateway}")
+    if routes:
+        lines.append(f"dhcp-option=tag:{tag},option:classless-static-route,{','.join(routes)}")
+    servers = "".join(f",{parsed('DNS server', server)}" for server in subnet.dns)
+    lines.append(f"dhcp-option=tag:{tag},option:dns-server{servers}")
+    return lines
+
+
+def render_host(hostname: str, nic: GuestNic) -> str:
+    """The NIC's hosts file: its first address on a Subnet with DHCP; empty without one.
+
+    Further addresses of a NIC are the guest's to configure, as with Nova.
+    """
+    for item in ipv4_addresses(nic):
+        if item.subnet.dhcp:
+            return f"{nic.mac},{item.address},{host_label(hostname)}\n"
+    return ""
+
+
+def host_label(hostname: str) -> str:
+    """The first label of a host name, as option 12 carries it.
+
+    Raises:
+        InvalidSpec: it is no RFC 1123 label (it would also be read as dnsmasq syntax).
+    """
+    label = hostname.partition(".")[0].lower()
+    if not _LABEL.fullmatch(label):
+        raise InvalidSpec(
+            f"hostname {hostname!r}: its first label must be 1 to 63 letters, digits or "
+            "hyphens and start and end with a letter or digit"
+        )
+    return label
+
+
+def conflicting_leases(leases: str, hosts: dict[str, str]) -> list[str]:
+    """Lines of a lease file whose address now belongs to another MAC.
+
+    dnsmasq would not give it to the new owner until they expire.
+
+    Args:
+        leases: dnsmasq's lease file (``expiry mac address name client-id``).
+        hosts: MAC by address of the present NICs.
+    """
+    found = []
+    for line in leases.splitlines():
+        fields = line.split()
+        if len(fields) >= 3 and hosts.get(fields[2], fields[1]) != fields[1]:
+            found.append(line)
+    return found
