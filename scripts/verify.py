@@ -17,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "tests" / "records"
-ROW = re.compile(r"^\|(?P<sentence>[^|]+)\|(?P<proof>[^|]+)\|(?P<figure>[^|]*)\|(?P<commit>[^|]*)\|$")
+ROW = re.compile(
+    r"^\|(?P<sentence>[^|]+)\|(?P<proof>[^|]+)\|(?P<figure>[^|]*)\|(?P<commit>[^|]*)\|$"
+)
 LANE = re.compile(r"^(test|fresh|bench|crash|reach|kubelet|tempest|soak|sabotage):(.+)$")
 
 
@@ -38,7 +40,10 @@ def collected() -> set[str]:
     """Ids pytest collects now, without parameters too."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if run.returncode != 0:
         sys.exit(f"verify: tests cannot be collected:\n{run.stdout[-3000:]}{run.stderr[-2000:]}")

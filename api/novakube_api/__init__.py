@@ -1,0 +1,1 @@
+"""The API server process: routes for kubectl users; the OpenStack APIs come here."""

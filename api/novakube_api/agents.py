@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ class AgentClient:
                     raise ApiUnavailable(f"agent of {place.node}: HTTP {answer.status}: {text}")
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     yield chunk
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise AgentUnreachable(
                 f"the agent of node {place.node} ({place.address}:{place.port}) does not answer: "
                 f"{error or type(error).__name__}"

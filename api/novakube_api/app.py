@@ -44,8 +44,11 @@ def build(kube: KubePort, agents: AgentClient) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Alive: the process answers. It does not ask the API server, so that an outage of
-        that does not restart every replica."""
+        """Alive: the process answers.
+
+        It does not ask the API server, so that an outage of
+        that does not restart every replica.
+        """
         return {"status": "ok"}
 
     @app.get("/readyz")

@@ -15,7 +15,7 @@ from novakube_api.settings import Settings, load
 from novakube_kit.access import ClusterAccess, discover
 from novakube_kit.errors import NovakubeError
 from novakube_kit.kube_aio import AioKube
-from novakube_kit.logging import configure
+from novakube_kit.logging import configure_logging
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ async def serve(settings: Settings, access: ClusterAccess) -> None:
 
 def main() -> None:
     """Runs the process; ends with 1 and one clear line when it cannot start."""
-    configure("novakube-api")
+    configure_logging()
     try:
         settings = load()
         tls.wait_for_files(settings.tls_dir, settings.tls_wait_s)

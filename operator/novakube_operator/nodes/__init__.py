@@ -1,0 +1,1 @@
+"""Nodes: mailboxes, certificates, heartbeats, Hypervisors."""
