@@ -1,0 +1,28 @@
+"""A clock moved by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+
+class ManualClock:
+    """Starts at noon of 2030-01-01 UTC and monotonic second 1000."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2030, 1, 1, 12, tzinfo=UTC)
+        self._monotonic = 1000.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self._now += timedelta(seconds=seconds)
+        self._monotonic += seconds
+
+    def set_wall_clock(self, seconds: float) -> None:
+        """Somebody sets the wall clock by so much; no time passes."""
+        self._now += timedelta(seconds=seconds)

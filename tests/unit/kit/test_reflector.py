@@ -1,0 +1,157 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.fakes.kube import FakeKube
+from tests.waiting import pass_time
+
+from novakube_kit.errors import ApiUnavailable
+from novakube_kit.kube import Resource, WatchEvent
+from novakube_kit.reflector import Reflector
+
+pytestmark = pytest.mark.looptime
+THINGS = Resource("example.com", "v1", "things")
+
+
+def a_thing(name: str, size: int = 1) -> dict:
+    return {"metadata": {"name": name, "namespace": "ns"}, "spec": {"size": size}}
+
+
+class Told:
+    def __init__(self) -> None:
+        self.events: list[WatchEvent] = []
+
+    def __call__(self, event: WatchEvent) -> None:
+        self.events.append(event)
+
+    def take(self) -> list[tuple[str, str]]:
+        taken = [(event.type, event.object["metadata"]["name"]) for event in self.events]
+        self.events.clear()
+        return taken
+
+
+@asynccontextmanager
+async def following(reflector: Reflector):
+    task = asyncio.create_task(reflector.run())
+    try:
+        async with asyncio.timeout(30):
+            await reflector.synced.wait()
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_there_and_what_changes_is_told():
+    kube, told = FakeKube(), Told()
+    kube.seed(THINGS, a_thing("a"))
+    async with following(Reflector(kube, THINGS, told)):
+        assert told.take() == [("ADDED", "a")]
+        await kube.create(THINGS, a_thing("b"), "ns")
+        await kube.patch(THINGS, "a", {"spec": {"size": 2}}, "ns")
+        await kube.delete(THINGS, "b", "ns")
+        await pass_time(0.1)
+    assert told.take() == [("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "b")]
+
+
+async def test_a_gap_is_told_as_deleted_modified_added_and_nothing_twice():
+    kube, told = FakeKube(), Told()
+    for name in ("kept", "changed", "gone", "replaced"):
+        kube.seed(THINGS, a_thing(name))
+    listed: list[tuple[frozenset, str]] = []
+    reflector = Reflector(
+        kube, THINGS, told, keep_objects=True, listed=lambda *args: listed.append(args)
+    )
+    async with following(reflector):
+        told.take()
+        kube.cut_watches()
+        await pass_time(0)
+        kube.errors = [ApiUnavailable("restarting")] * 2
+        await pass_time(0.1)
+        await kube_gap(kube)
+        await pass_time(60)
+    assert sorted(told.take()) == [
+        ("ADDED", "new"),
+        ("ADDED", "replaced"),
+        ("DELETED", "gone"),
+        ("DELETED", "replaced"),
+        ("MODIFIED", "changed"),
+    ]
+    assert {key[1] for key in listed[-1][0]} == {"kept", "changed", "replaced", "new"}
+
+
+async def kube_gap(kube: FakeKube) -> None:
+    kube.errors, held = [], kube.errors
+    await kube.patch(THINGS, "changed", {"spec": {"size": 2}}, "ns")
+    await kube.delete(THINGS, "gone", "ns")
+    await kube.delete(THINGS, "replaced", "ns")
+    await kube.create(THINGS, a_thing("replaced"), "ns")
+    await kube.create(THINGS, a_thing("new"), "ns")
+    kube.errors = held
+    kube.compact()
+
+
+async def test_vanished_objects_carry_the_last_object_when_kept():
+    kube, told = FakeKube(), Told()
+    kube.seed(THINGS, a_thing("gone", size=7))
+    async with following(Reflector(kube, THINGS, told, keep_objects=True)):
+        told.take()
+        kube.errors = [ApiUnavailable("away")]
+        kube.cut_watches()
+        await pass_time(0.01)
+        kube.errors = []
+        await kube.delete(THINGS, "gone", "ns")
+        kube.compact()
+        await pass_time(60)
+    (event,) = told.events
+    assert (event.type, event.object["spec"]["size"]) == ("DELETED", 7)
+
+
+async def test_a_server_that_asks_to_wait_is_waited_for():
+    kube, told = FakeKube(), Told()
+    kube.errors = [ApiUnavailable("storage is (re)initializing", after_s=7)]
+    loop = asyncio.get_running_loop()
+    async with following(Reflector(kube, THINGS, told)):
+        assert loop.time() == pytest.approx(7, abs=0.01)
+
+
+async def test_failures_back_off_and_are_shown():
+    kube, told = FakeKube(), Told()
+    kube.errors = [ApiUnavailable("away")] * 5
+    reflector = Reflector(kube, THINGS, told)
+    loop = asyncio.get_running_loop()
+    async with following(reflector):
+        assert 0.75 * 15.5 <= loop.time() <= 15.5
+        assert reflector.failure is None
+
+
+async def test_a_silent_watch_is_given_up_and_opened_again():
+    kube, told = FakeKube(), Told()
+    async with following(Reflector(kube, THINGS, told, inactivity_s=100)):
+        await pass_time(110)
+        assert kube.calls.count(("watch", "things")) == 2
+        assert kube.calls.count(("list", "things")) == 1
+
+
+async def test_watches_that_end_at_once_are_not_asked_in_a_hot_loop():
+    kube, told = FakeKube(), Told()
+    async with following(Reflector(kube, THINGS, told)):
+        for _ in range(600):
+            await pass_time(0.1)
+            kube.cut_watches()
+    assert kube.calls.count(("watch", "things")) < 10
+
+
+async def test_a_handler_that_raises_does_not_stop_the_others(caplog: pytest.LogCaptureFixture):
+    kube, seen = FakeKube(), []
+
+    def handler(event: WatchEvent) -> None:
+        seen.append(event.object["metadata"]["name"])
+        if seen[-1] == "a":
+            raise RuntimeError("bug")
+
+    kube.seed(THINGS, a_thing("a"))
+    kube.seed(THINGS, a_thing("b"))
+    async with following(Reflector(kube, THINGS, handler)):
+        assert seen == ["a", "b"]
+    assert "handler of things failed at ns/a" in caplog.text
