@@ -21,6 +21,7 @@ from novakube_agent.hostops import dnsmasq, iptables
 from novakube_agent.hostops import network_plumbing as plumbing
 from novakube_agent.hostops.netlink import Netlink
 from novakube_agent.hostops.network_records import NetworkRecords, NicRecord
+from novakube_agent.hostops.threads import in_thread
 from novakube_agent.ports import NicLink
 from novakube_agent.render.dnsmasq import (
     gateway_addresses,
@@ -126,13 +127,7 @@ class NodeNetwork:
         return await self._run(self._present)
 
     async def _run(self, step: Callable[[], T]) -> T:
-        # Shielded: a cancelled caller must not release the lock while the thread still works.
-        work = asyncio.get_running_loop().run_in_executor(self._threads, step)
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            raise
+        return await in_thread(step, self._threads)
 
     async def _bridges_accepted(self) -> None:
         async with self._node_lock:
