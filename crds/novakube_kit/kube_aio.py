@@ -29,6 +29,7 @@ from novakube_kit.errors import ApiUnavailable, Forbidden, InvalidSpec
 from novakube_kit.failpoints import failpoint
 from novakube_kit.kube import Json, JsonPatch, PatchType, Resource, WatchEvent
 from novakube_kit.metrics import API_REQUESTS, API_SECONDS
+from novakube_kit.tokens import TokenSource
 
 DEADLINE_S = 30.0
 """A whole call with its retries."""
@@ -94,6 +95,18 @@ class AioKube:
     def access(self) -> ClusterAccess:
         """The access it was made with."""
         return self._access
+
+    def acting_as(self, token: TokenSource) -> AioKube:
+        """The same server as another identity over the same connections.
+
+        One process may so act for many nodes. It needs no ``close`` of its own.
+        """
+        twin = object.__new__(AioKube)
+        twin._access = self._access.with_token(token)
+        twin._deadline_s = self._deadline_s
+        twin._user_agent = self._user_agent
+        twin._rest = self._rest
+        return twin
 
     async def close(self) -> None:
         """Closes the connections."""
