@@ -1,0 +1,1 @@
+"""The local cloud: a control plane and nodes with hypervisors on one machine."""
