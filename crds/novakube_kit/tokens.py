@@ -133,6 +133,11 @@ class RequestedToken:
         """The next call asks for a new token and waits for it."""
         self._expires_at = float("-inf")
 
+    async def settled(self) -> None:
+        """Waits until no renewal is under way, however it ended."""
+        if self._renewal is not None:
+            await asyncio.wait([self._renewal])
+
     async def close(self) -> None:
         """Ends a renewal under way."""
         if self._renewal is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 
@@ -26,3 +27,13 @@ class ManualClock:
     def set_wall_clock(self, seconds: float) -> None:
         """Somebody sets the wall clock by so much; no time passes."""
         self._now += timedelta(seconds=seconds)
+
+
+class LoopClock(ManualClock):
+    """Both times follow the event loop's, virtual in tests marked ``looptime``."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()

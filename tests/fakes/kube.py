@@ -30,6 +30,8 @@ class FakeKube:
         """(verb, plural[/sub]) of every call, refused ones included."""
         self.errors: list[NovakubeError] = []
         """Raised by the next calls, one each."""
+        self.outage: NovakubeError | None = None
+        """Raised by every call while set."""
         self.token_life_s = 3600
         self._changed = asyncio.Event()
         self._cut = 0
@@ -55,6 +57,8 @@ class FakeKube:
 
     def _call(self, verb: str, res: Resource, sub: str = "") -> None:
         self.calls.append((verb, f"{res.plural}/{sub}" if sub else res.plural))
+        if self.outage is not None:
+            raise self.outage
         if self.errors:
             raise self.errors.pop(0)
 
