@@ -1,0 +1,1 @@
+"""The node agent: carries out the Guests of its node."""

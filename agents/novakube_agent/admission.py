@@ -77,9 +77,8 @@ def shortage(wanted: Resources, taken: Resources, most: Limits) -> tuple[str, st
     for reason, unit, need, used, total in checks:
         if used + need > total:
             short = used + need - total
-            sentence = (
-                f"{short:g} {unit} short: {need:g} wanted, {max(0, total - used):g} of {total:g} free"
-            )
+            free = max(0, total - used)
+            sentence = f"{short:g} {unit} short: {need:g} wanted, {free:g} of {total:g} free"
             return reason, sentence
     return None
 

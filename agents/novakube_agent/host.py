@@ -141,7 +141,6 @@ class Host:
 
     async def apply(self, action: Action, desired: Desired, ready: Preparation) -> None:
         """One action; repeating it is harmless. Raises Retryable or Terminal."""
-        driver, instance = self.ports.driver, desired.spec.instance.id
         match action:
             case WriteJournal(journal):
                 # What was downloaded is known here, the plan only passes it on.
@@ -150,21 +149,28 @@ class Host:
                 await self.journals.save(replace(journal, images=images))
             case ForgetJournal(guest_uid):
                 await self.journals.forget(guest_uid)
-            case AdoptDisks(old_name):
-                await _at("disks.adopt", self.ports.disks.adopt(old_name, desired.name))
             case EnsureDisks():
                 await self._ensure_disks(desired, ready)
             case EnsureNics():
                 await self._ensure_nics(desired, ready)
             case DefineDomain():
                 request = self._request(desired, ready)
-                await _at("driver.define", driver.define(request))
+                await _at("driver.define", self.ports.driver.define(request))
+            case AdoptDisks() | RemoveNics() | RemoveDisks():
+                await self._files_and_links(action, desired)
+            case _:
+                await self._power(action, desired.spec.instance.id)
+
+    async def _files_and_links(
+        self, action: AdoptDisks | RemoveNics | RemoveDisks, desired: Desired
+    ) -> None:
+        match action:
+            case AdoptDisks(old_name):
+                await _at("disks.adopt", self.ports.disks.adopt(old_name, desired.name))
             case RemoveNics(port_uids):
                 await self._remove_nics(desired, port_uids)
             case RemoveDisks():
                 await _at("disks.remove", self.ports.disks.remove(desired.name))
-            case _:
-                await self._power(action, instance)
 
     async def _power(self, action: Action, instance: str) -> None:
         driver = self.ports.driver
@@ -282,7 +288,8 @@ async def _at(name: str, effect: Awaitable[T]) -> T:
 async def _unless(superseded: asyncio.Event, work: Awaitable[T]) -> T:
     """The work's result, or Retryable as soon as the Guest's spec makes it pointless.
 
-    Only waiting ends early; a download shared with other Guests goes on for them."""
+    Only waiting ends early; a download shared with other Guests goes on for them.
+    """
     task = asyncio.ensure_future(work)
     stop = asyncio.ensure_future(superseded.wait())
     try:

@@ -32,8 +32,10 @@ class Journals:
         self._ports: dict[str, set[str]] = {}
 
     async def load(self) -> None:
-        """Reads every file; an unreadable one is renamed aside and reported, so that its
-        Guest is recalled from its status instead of being forgotten silently."""
+        """Reads every file.
+
+        An unreadable one is renamed aside and logged, so that its Guest is recalled from its status instead of being forgotten silently.
+        """
         for journal in await asyncio.to_thread(self._read_all):
             self._hold(journal)
 

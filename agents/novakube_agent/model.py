@@ -283,8 +283,11 @@ DESTRUCTIVE = (UndefineDomain, RemoveNics, RemoveDisks)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step. After actions the node is observed and planned anew, so a status never
-    claims what was not seen."""
+    """One step.
+
+    After actions the node is observed and planned anew, so a status never
+    claims what was not seen.
+    """
 
     actions: tuple[Action, ...]
     """Empty exactly when there is nothing to do now."""

@@ -50,11 +50,20 @@ def plan(desired: Desired, seen: Observed) -> Plan:
         return _acting(desired, seen, (WriteJournal(recalled),))
     if seen.domain is not None and seen.domain.identity.guest_uid != desired.uid:
         return _another_incarnation(desired, seen)
+    return _ended(desired, seen) or _adopt_files(desired, seen) or _live(desired, seen)
+
+
+def _ended(desired: Desired, seen: Observed) -> Plan | None:
+    """An end that was reported stays: others have acted upon it."""
     verdict = seen.journal.verdict
     if verdict is not None:
         return _resting(desired, seen, verdict.phase, verdict.reason, verdict.message)
-    if desired.spec.adopt is not None and seen.domain is None and seen.journal.adopted is None:
-        return _adopt_files(desired, seen)
+    if desired.status.phase == "Gone" and seen.domain is None:
+        return _resting(desired, seen, "Gone", "", "")
+    return None
+
+
+def _live(desired: Desired, seen: Observed) -> Plan:
     if _lost(desired, seen):
         missing = ", ".join(sorted(_missing(desired, seen)))
         message = f"the guest ran before and its disks are gone from the node: {missing}"
@@ -95,8 +104,10 @@ def _first_look(desired: Desired, seen: Observed) -> Plan:
 
 
 def _recalled(desired: Desired, seen: Observed) -> Journal:
-    """The journal as it should read: rebuilt from the status when the node lost it, and
-    without a failure that a newer spec gave another chance."""
+    """The journal as it should read.
+
+    Rebuilt from the status when the node lost it; without a failure that a newer spec gave another chance.
+    """
     journal, status = seen.journal, desired.status
     verdict = journal.verdict
     if verdict is not None:
@@ -135,8 +146,11 @@ def _missing(desired: Desired, seen: Observed) -> set[str]:
 
 
 def _lost(desired: Desired, seen: Observed) -> bool:
-    """It may have run, it does not run now, and a disk is not there. A guest that still runs
-    on deleted files is left alone."""
+    """It may have run, it does not run now, and a disk is not there.
+
+    A guest that still runs
+    on deleted files is left alone.
+    """
     return (
         seen.journal.started_at is not None
         and power_state(seen.domain) in ("Stopped", "Suspended")
@@ -167,8 +181,10 @@ def _another_incarnation(desired: Desired, seen: Observed) -> Plan:
     return _resting(desired, seen, "Building", "WaitingForPrevious", message, PREVIOUS_WAIT_S)
 
 
-def _adopt_files(desired: Desired, seen: Observed) -> Plan:
+def _adopt_files(desired: Desired, seen: Observed) -> Plan | None:
     """The old domain is gone; its journal tells where its disks are."""
+    if desired.spec.adopt is None or seen.domain is not None or seen.journal.adopted is not None:
+        return None
     old = seen.adoptable
     if old is None:
         message = f"nothing of Guest {desired.spec.adopt} is on this node to adopt"
@@ -227,8 +243,10 @@ def _teardown(desired: Desired, seen: Observed) -> Plan:
 
 
 def after_failure(desired: Desired, seen: Observed, error: NovakubeError) -> Journal:
-    """What a terminal error means: a request failed, an order could not be carried out, or
-    this incarnation cannot be built."""
+    """What a terminal error means.
+
+    A request failed, an order could not be carried out, or this incarnation cannot be built.
+    """
     journal = seen.journal
     if journal.request is not None and journal.request.state == "Accepted":
         return answered(journal, "Failed", error.message)

@@ -62,6 +62,12 @@ MOVES: dict[tuple[PowerState, PowerState], Move] = {
 }
 """Next move from the state now towards the state wanted; none: nothing more can be done."""
 
+EFFECTS: dict[Move, Action] = {
+    "Pause": PauseDomain(),
+    "Unpause": UnpauseDomain(),
+    "Save": SaveDomain(),
+}
+
 STAYS_OFF: frozenset[StopReason] = frozenset({"GuestShutdown", "Destroyed"})
 STOP_REASONS: dict[OffReason | None, StopReason] = {
     "Shutdown": "GuestShutdown",
@@ -81,8 +87,11 @@ class Step:
     requeue_s: float | None = None
 
     def actions(self, before: Journal) -> tuple[Action, ...]:
-        """Effects with the journal written at the right place: after the preparations (they
-        are not what the journal vouches for), before the first change of power."""
+        """Effects with the journal written at the right place.
+
+        That is after the preparations (they are not what the journal vouches for) and before
+        the first change of power.
+        """
         if self.journal == before:
             return self.effects
         preparations = (EnsureDisks, EnsureNics, DefineDomain)
@@ -109,7 +118,7 @@ def power_step(desired: Desired, seen: Observed) -> Step:
     if sequence != under_way:
         return _begin(desired, seen)
     if journal.order is not None:
-        return _carry_out(desired, seen, journal, journal.order)
+        return _carry_out(seen, journal, journal.order)
     return _unordered(desired, seen)
 
 
@@ -130,10 +139,10 @@ def _begin(desired: Desired, seen: Observed) -> Step:
         deadline=seen.now + spec.stop_timeout_s,
     )
     begun = replace(journal, order=order, power_error="", stop_reason=None, crashes=())
-    return _carry_out(desired, seen, begun, order)
+    return _carry_out(seen, begun, order)
 
 
-def _carry_out(desired: Desired, seen: Observed, journal: Journal, order: PowerOrder) -> Step:
+def _carry_out(seen: Observed, journal: Journal, order: PowerOrder) -> Step:
     state = power_state(seen.domain)
     if state == "Stopped" and order.wanted in ("Paused", "Suspended"):
         if order.origin != "New" or order.started:
@@ -141,19 +150,13 @@ def _carry_out(desired: Desired, seen: Observed, journal: Journal, order: PowerO
             return Step(replace(_done(journal, order, state, message), done_state="Running"))
         return _start(seen, journal, replace(order, started=True))
     move = MOVES.get((state, order.wanted))
-    match move:
-        case None:
-            return Step(_done(journal, order, state), _unbuilt(seen))
-        case "Start":
-            return _start(seen, journal, None)
-        case "Stop":
-            return stop_gracefully(seen, journal, order)
-        case "Unpause":
-            return Step(journal, (UnpauseDomain(),))
-        case "Pause":
-            return Step(journal, (PauseDomain(),))
-        case "Save":
-            return Step(journal, (SaveDomain(),))
+    if move is None:
+        return Step(_done(journal, order, state), _unbuilt(seen))
+    if move == "Start":
+        return _start(seen, journal, None)
+    if move == "Stop":
+        return stop_gracefully(seen, journal, order)
+    return Step(journal, (EFFECTS[move],))
 
 
 def _unbuilt(seen: Observed) -> tuple[Action, ...]:
@@ -178,7 +181,8 @@ def start_effects(seen: Observed) -> tuple[Action, ...]:
 def _start(seen: Observed, journal: Journal, following: PowerOrder | None) -> Step:
     """Start; when it returned, ``following`` is the order left, or the order is done.
 
-    A crash before that is written starts again, which a running guest does not notice."""
+    A crash before that is written starts again, which a running guest does not notice.
+    """
     begun = started(journal, seen)
     if following is not None:
         after = replace(begun, order=following)
@@ -225,6 +229,12 @@ def _unordered(desired: Desired, seen: Observed) -> Step:
         return Step(_off(journal, seen), _unbuilt(seen))
     if journal.stop_reason in STAYS_OFF:
         return Step(journal, _unbuilt(seen))
+    return _went_off(desired, seen)
+
+
+def _went_off(desired: Desired, seen: Observed) -> Step:
+    """It ought to run and was not switched off by an order."""
+    journal = seen.journal
     if seen.host_stopping:
         return Step(journal, requeue_s=HOST_STOPPING_WAIT_S)
     if journal.boot_id != seen.boot_id or _reboot_cut_short(journal, seen):

@@ -114,7 +114,8 @@ class GuestReconciler:
     async def _failed(self, desired: Desired, error: Terminal) -> Observed:
         """Observed after a terminal failure, with its meaning journaled.
 
-        An order to destroy is never given up: the failure is retried with backoff."""
+        An order to destroy is never given up: the failure is retried with backoff.
+        """
         if desired.destroy:
             raise Retryable(error.message, reason=error.reason) from error
         seen = await self._host.observe(desired, desired.spec.epoch, self._clock())

@@ -12,6 +12,7 @@ from novakube_crds.v1alpha1.guest import (
     GuestRequestStatus,
     GuestStatus,
     ImageProgress,
+    StopReason,
 )
 
 READY = "Ready"
@@ -23,10 +24,8 @@ def guest_status(
 ) -> GuestStatus:
     """What the node shows of this Guest now.
 
-    Args:
-        phase: decided by the plan.
-        reason: CamelCase cause of anything but plain Building, Ready and Gone.
-        message: a sentence for people.
+    ``phase`` is the plan's decision; ``reason`` the CamelCase cause of anything but plain
+    Building, Ready and Gone; ``message`` a sentence for people.
     """
     journal = seen.journal
     mine = seen.domain is not None and seen.domain.identity.guest_uid == desired.uid
@@ -78,7 +77,7 @@ def with_cause(
     )
 
 
-def _stop_reason(seen: Observed, journal: Journal):  # type: ignore[no-untyped-def]
+def _stop_reason(seen: Observed, journal: Journal) -> StopReason | None:
     if journal.stop_reason is None and seen.host_stopping and journal.started_at is not None:
         return "HostShutdown"
     return journal.stop_reason

@@ -60,6 +60,8 @@ class Settings:
     host_run_dir: Path = Path("/run")
     """The host's /run: ``nologin`` in it says that the host goes down."""
     log_level: str = "info"
+    physical_networks: Mapping[str, str] = field(default_factory=dict)
+    """Interface by physical network, for flat and VLAN segments."""
     fake_nodes: int = 1
     fake: FakeSettings = field(default_factory=FakeSettings)
 
@@ -92,6 +94,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
         heartbeat_s=_number(env, "NOVAKUBE_HEARTBEAT_S", 10, 1, 30),
         host_run_dir=Path(env.get("NOVAKUBE_HOST_RUN") or "/run"),
         log_level=env.get("NOVAKUBE_LOG_LEVEL") or "info",
+        physical_networks=_pairs(env, "NOVAKUBE_PHYSICAL_NETWORKS"),
         fake_nodes=int(_number(env, "NOVAKUBE_FAKE_NODES", 1, 1, 5000)),
         fake=_fake(env.get("NOVAKUBE_FAKE") or "{}"),
     )
@@ -129,6 +132,14 @@ def _listen(env: Mapping[str, str], name: str, default: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise _bad(name, text, "host:port")
     return host.strip("[]"), int(port)
+
+
+def _pairs(env: Mapping[str, str], name: str) -> dict[str, str]:
+    text = env.get(name) or ""
+    pairs = [part.split(":") for part in text.split(",") if part]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise _bad(name, text, "network:interface[,network:interface...]")
+    return {network: interface for network, interface in pairs}
 
 
 def _fake(text: str) -> FakeSettings:
