@@ -136,8 +136,8 @@ def guest_failure(
     directory = state_dir / "probe"
     directory.mkdir(parents=True, exist_ok=True)
     disk, console = directory / "disk.img", directory / "console.log"
-    # A whole number of tracks: some BIOSes refuse a disk of one sector.
-    disk.write_bytes(boot_sector().ljust(64 * 512, b"\0"))
+    # SeaBIOS boots from no disk below a cylinder.
+    disk.write_bytes(boot_sector().ljust(2**20, b"\0"))
     console.unlink(missing_ok=True)
     try:
         domain = conn.createXML(
