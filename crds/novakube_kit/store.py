@@ -102,6 +102,10 @@ class Store(Generic[SpecT, StatusT]):
         """Objects found by a value of an index, in the order of their keys."""
         return tuple(self._objects[key] for key in sorted(self._indices[index].get(value, ())))
 
+    def count(self, index: str, value: Hashable) -> int:
+        """How many objects an index finds; constant time."""
+        return len(self._indices[index].get(value, ()))
+
     def handle(self, event: WatchEvent) -> None:
         """Takes an event of a watch."""
         if event.type == "DELETED":

@@ -1,0 +1,1 @@
+"""Controllers of the objects an Instance refers to."""
