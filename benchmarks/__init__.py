@@ -1,0 +1,1 @@
+"""Figures: raw samples, machine facts and ratios to a baseline of the same run."""
