@@ -60,8 +60,9 @@ class _Converter:
         self._definitions = definitions
         self._defaults = defaults
 
-    def convert(self, source: Schema, at: str) -> Schema:
-        source = self._resolved(source, at, seen=())
+    def convert(self, source: Schema, at: str, inside: tuple[str, ...] = ()) -> Schema:
+        """The schema of one field; ``inside`` are the named types it is part of."""
+        source, inside = self._resolved(source, at, inside)
         out: Schema = {key: source[key] for key in _KEPT if key in source}
         if "description" in out:
             out["description"] = " ".join(out["description"].split())
@@ -73,33 +74,35 @@ class _Converter:
             out["format"] = "int64"
         _exclusive_bounds(source, out)
         self._default(source, out)
-        self._children(source, out, at)
+        self._children(source, out, at, inside)
         for extension in (*_LIST_EXTENSIONS, VALIDATIONS):
             if extension in source:
                 out[extension] = source[extension]
         return out
 
-    def _resolved(self, source: Schema, at: str, seen: tuple[str, ...]) -> Schema:
+    def _resolved(
+        self, source: Schema, at: str, inside: tuple[str, ...]
+    ) -> tuple[Schema, tuple[str, ...]]:
         """The schema itself: references and "or null" followed, rules of all levels kept."""
         if "$ref" in source:
             name = source["$ref"].removeprefix("#/$defs/")
-            if name in seen:
+            if name in inside:
                 raise NotStructural(f"{at}: {name} contains itself")
             inner = self._definitions[name]
-            seen = (*seen, name)
+            inside = (*inside, name)
         elif "anyOf" in source:
             choices = [one for one in source["anyOf"] if one.get("type") != "null"]
             if len(choices) != 1:
                 raise NotStructural(f"{at}: a union of {len(choices)} types")
             inner = choices[0]
         else:
-            return source
+            return source, inside
         outer = {key: value for key, value in source.items() if key not in ("$ref", "anyOf")}
-        inner = self._resolved(inner, at, seen)
+        inner, inside = self._resolved(inner, at, inside)
         merged = {**inner, **outer}
         if rules := [*inner.get(VALIDATIONS, []), *outer.get(VALIDATIONS, [])]:
             merged[VALIDATIONS] = rules
-        return merged
+        return merged, inside
 
     def _default(self, source: Schema, out: Schema) -> None:
         # An empty default would be stored in the user's object and says no more than absence.
@@ -107,16 +110,18 @@ class _Converter:
         if self._defaults and default not in (None, "", [], {}):
             out["default"] = default
 
-    def _children(self, source: Schema, out: Schema, at: str) -> None:
+    def _children(self, source: Schema, out: Schema, at: str, inside: tuple[str, ...]) -> None:
         if "properties" in source:
             out["properties"] = {
-                name: self.convert(child, f"{at}.{name}")
+                name: self.convert(child, f"{at}.{name}", inside)
                 for name, child in source["properties"].items()
             }
         if "items" in source:
-            out["items"] = self.convert(source["items"], f"{at}[]")
+            out["items"] = self.convert(source["items"], f"{at}[]", inside)
         if isinstance(source.get("additionalProperties"), dict):
-            out["additionalProperties"] = self.convert(source["additionalProperties"], f"{at}{{}}")
+            out["additionalProperties"] = self.convert(
+                source["additionalProperties"], f"{at}{{}}", inside
+            )
 
 
 def _enum_type(values: list[Any], at: str) -> str:

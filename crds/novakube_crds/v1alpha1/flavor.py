@@ -33,7 +33,7 @@ ExtraSpecs = Annotated[
     Field(max_length=128),
     Rule(
         "self.all(k, k.size() <= 255 && k.matches('^[a-zA-Z0-9_. :-]+$'))",
-        "keys of spec.extraSpecs have 1 to 255 letters, digits, spaces or any of _ . : -",
+        "keys have 1 to 255 letters, digits, spaces or any of _ . : -",
     ),
 ]
 

@@ -59,6 +59,8 @@ IPADDRESS = Kind(
     status=None,
     description="The claim that makes an address unique (internal).",
     internal=True,
+    # Kubernetes has ipaddresses of its own (networking.k8s.io), which kubectl prefers.
+    short_names=("nkip",),
     columns=(
         Column("Address", ".spec.address"),
         Column("Network", ".spec.network.name"),

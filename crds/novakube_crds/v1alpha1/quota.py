@@ -117,6 +117,8 @@ QUOTA = Kind(
     spec=QuotaSpec,
     status=QuotaStatus,
     description="What the project of a namespace may use.",
+    # kubectl takes the word quota for Kubernetes' ResourceQuota.
+    short_names=("nkquota",),
     status_default={"observedGeneration": -1},
     columns=(
         Column("Instances", ".status.used.instances", "integer"),
