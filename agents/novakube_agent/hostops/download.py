@@ -133,6 +133,11 @@ class Downloader:
                     await transfer.receive(response, offset if resumed else 0)
             except NovakubeError:
                 raise
+            except aiohttp.InvalidURL as error:
+                # Among others 2130706433 and 127.1: other ways to write an address.
+                raise ImageRejected(
+                    f"{url} is, or leads to, no valid URL: {error}", reason="InvalidURL"
+                ) from error
             except TimeoutError as error:
                 raise transfer.unreachable(
                     f"no answer within {self._limits.connect_s:g} s or no byte for "

@@ -115,15 +115,16 @@ class ImageFiles:
         Unfinished downloads of that age go too. Returns the bytes set free.
         """
         freed = 0
-        for path in sorted(self.root.iterdir(), key=lambda item: item.stat().st_mtime):
-            stat = path.stat()
-            if path.suffix in (".json", ".etag") or time.time() - stat.st_mtime < unused_s:
+        found = [path for path in self.root.iterdir() if path.suffix not in (".json", ".etag")]
+        for path, stat in [(path, path.stat()) for path in found]:
+            if time.time() - stat.st_mtime < unused_s:
                 continue
             if path.suffix == ".part":
                 self.drop(path)
             elif stat.st_nlink > 1 or self._is_kernel(path):
                 continue
-            elif remove_file(path) and path.suffix == "":
+            else:
+                remove_file(path)
                 remove_file(self.root / f"{path.name}.json")
             freed += stat.st_blocks * 512
         return freed
