@@ -30,8 +30,17 @@ FOLLOW = r"^(lib(?!perl|gdbm|newt|slang|text|debian)|zlib1g$|linux-(image|module
 """Which dependencies bring files that we use: libraries, and the kernel behind its meta package."""
 DISK_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ata_piix")
 MODULES = (
-    *DISK_MODULES, "virtio_net", "virtio_rng", "virtio_balloon", "button", "evdev", "sr_mod",
-    "isofs", "vfat", "nls_cp437", "nls_ascii",
+    *DISK_MODULES,
+    "virtio_net",
+    "virtio_rng",
+    "virtio_balloon",
+    "button",
+    "evdev",
+    "sr_mod",
+    "isofs",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
 )
 OUTPUTS = ("vmlinuz", "initrd.img", "novakube-guest.qcow2")
 
@@ -64,8 +73,12 @@ def _tool(unpacked: Path, name: str) -> list[str]:
     loader = unpacked / "lib64/ld-linux-x86-64.so.2"
     if not loader.exists():
         loader = unpacked / "usr/lib64/ld-linux-x86-64.so.2"
-    return [str(loader), "--library-path", ":".join(map(str, folders)),
-            str(unpacked / tree.locate(unpacked, name))]
+    return [
+        str(loader),
+        "--library-path",
+        ":".join(map(str, folders)),
+        str(unpacked / tree.locate(unpacked, name)),
+    ]
 
 
 def build(debs: list[Path], work: Path, out: Path) -> str:
@@ -79,8 +92,10 @@ def build(debs: list[Path], work: Path, out: Path) -> str:
     if image is None:
         raise BuildError("the kernel package has no boot/vmlinuz-*")
     kernel = image.name.removeprefix("vmlinuz-")
-    modules_folder = next(p for p in (unpacked / "lib/modules", unpacked / "usr/lib/modules")
-                          if p.exists()) / kernel
+    modules_folder = (
+        next(p for p in (unpacked / "lib/modules", unpacked / "usr/lib/modules") if p.exists())
+        / kernel
+    )
     zstd = _tool(unpacked, "usr/bin/zstd")
     modules = select(modules_folder, MODULES, zstd)
     root = work / "root"
@@ -158,9 +173,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="folder for packages (default: OUT/packages)")
     args = parser.parse_args(argv)
     started = time.monotonic()
+    if os.geteuid() != 0:
+        print("guest image: must run as root: the image's files belong to root", file=sys.stderr)
+        return 1
     try:
-        if os.geteuid() != 0:
-            raise BuildError("must run as root: the image's files belong to root")
         made = make(args.out.resolve(), (args.cache or args.out / "packages").resolve())
     except (BuildError, OSError, subprocess.SubprocessError) as e:
         print(f"guest image: {e}", file=sys.stderr)

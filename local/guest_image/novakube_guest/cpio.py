@@ -16,9 +16,7 @@ from novakube_guest.packages import run
 _MAGIC = b"070701"
 
 
-def _entry(
-    number: int, name: str, mode: int, data: bytes, uid: int = 0, gid: int = 0
-) -> bytes:
+def _entry(number: int, name: str, mode: int, data: bytes, uid: int = 0, gid: int = 0) -> bytes:
     encoded = name.encode() + b"\0"
     links = 2 if stat.S_ISDIR(mode) else 1
     fields = (number, mode, uid, gid, links, 0, len(data), 0, 0, 0, 0, len(encoded), 0)

@@ -60,9 +60,7 @@ def boot_sector(boot_img: bytes, sectors: int) -> bytes:
 
 def _tree_bytes(tree: Path) -> int:
     block = 4096
-    return sum(
-        -(-path.lstat().st_size // block) * block + 256 for path in tree.rglob("*")
-    )
+    return sum(-(-path.lstat().st_size // block) * block + 256 for path in tree.rglob("*"))
 
 
 def _freeze_times(tree: Path) -> None:
@@ -82,9 +80,34 @@ def make_root(tree: Path, out: Path, tool: list[str]) -> int:
     size = -(-(_tree_bytes(tree) * 21 // 20 + _SLACK_BYTES) // _MIB) * _MIB
     with out.open("wb") as f:
         f.truncate(size)
-    run(["env", f"E2FSPROGS_FAKE_TIME={EPOCH_S}", *tool, "-q", "-F", "-t", "ext4",
-         "-b", "4096", "-O", _EXT4_FEATURES, "-J", "size=4", "-L", ROOT_LABEL, "-U", ROOT_UUID,
-         "-m", "0", "-E", f"root_owner=0:0,hash_seed={ROOT_UUID}", "-d", str(tree), str(out)])
+    run(
+        [
+            "env",
+            f"E2FSPROGS_FAKE_TIME={EPOCH_S}",
+            *tool,
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            "4096",
+            "-O",
+            _EXT4_FEATURES,
+            "-J",
+            "size=4",
+            "-L",
+            ROOT_LABEL,
+            "-U",
+            ROOT_UUID,
+            "-m",
+            "0",
+            "-E",
+            f"root_owner=0:0,hash_seed={ROOT_UUID}",
+            "-d",
+            str(tree),
+            str(out),
+        ]
+    )
     return size // SECTOR
 
 
@@ -97,8 +120,22 @@ def make_core(grub_folder: Path, tool: list[str], work: Path) -> bytes:
     config = work / "grub.cfg"
     config.write_text(_GRUB_CONFIG)
     core = work / "core.img"
-    run([*tool, "-O", "i386-pc", "-d", str(grub_folder), "-p", "(hd0,msdos1)/boot/grub",
-         "-c", str(config), "-o", str(core), *_GRUB_MODULES])
+    run(
+        [
+            *tool,
+            "-O",
+            "i386-pc",
+            "-d",
+            str(grub_folder),
+            "-p",
+            "(hd0,msdos1)/boot/grub",
+            "-c",
+            str(config),
+            "-o",
+            str(core),
+            *_GRUB_MODULES,
+        ]
+    )
     data = core.read_bytes()
     if len(data) > (FIRST_SECTOR - 1) * SECTOR:
         raise BuildError(f"GRUB's core image has {len(data)} bytes: too large for the gap")

@@ -16,8 +16,13 @@ from novakube_guest.errors import BuildError
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_STRTAB = 0, 1, 5
 _LIBRARY_FOLDERS = (
-    "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib", "lib64",
-    "usr/libexec/sudo", "usr/lib/sudo",
+    "lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu",
+    "lib",
+    "usr/lib",
+    "lib64",
+    "usr/libexec/sudo",
+    "usr/lib/sudo",
 )
 
 
@@ -52,8 +57,11 @@ def _dynamic_names(
     strings = next((value for tag, value in entries[:end] if tag == _DT_STRTAB), None)
     if strings is None:
         return []
-    at = next(file + strings - address for address, file, length in loads
-              if address <= strings < address + length)
+    at = next(
+        file + strings - address
+        for address, file, length in loads
+        if address <= strings < address + length
+    )
     return [_text(data, at + value) for tag, value in entries[:end] if tag == _DT_NEEDED]
 
 
@@ -63,9 +71,11 @@ def find_library(tree: Path, name: str) -> Path:
     Raises:
         BuildError: no package brought it.
     """
-    places = [name.lstrip("/")] if name.startswith("/") else [
-        f"{folder}/{name}" for folder in _LIBRARY_FOLDERS
-    ]
+    places = (
+        [name.lstrip("/")]
+        if name.startswith("/")
+        else [f"{folder}/{name}" for folder in _LIBRARY_FOLDERS]
+    )
     for place in places:
         if (tree / place).exists():
             return Path(place)

@@ -108,8 +108,20 @@ class Archive:
         Raises:
             BuildError: a package has no candidate.
         """
-        text = run(["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests",
-                    "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", *roots])
+        text = run(
+            [
+                "apt-cache",
+                "depends",
+                "--recurse",
+                "--no-recommends",
+                "--no-suggests",
+                "--no-conflicts",
+                "--no-breaks",
+                "--no-replaces",
+                "--no-enhances",
+                *roots,
+            ]
+        )
         names = closure(roots, parse_depends(text), follow)
         versions = self._candidates(names)
         missing = [name for name in names if name not in versions]
@@ -125,8 +137,17 @@ class Archive:
             fresh = self._cache / "partial"
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
-            run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download",
-                 *(f"{name}={versions[name]}" for name in absent)], cwd=fresh)
+            run(
+                [
+                    "apt-get",
+                    "-q",
+                    "-o",
+                    "APT::Sandbox::User=root",
+                    "download",
+                    *(f"{name}={versions[name]}" for name in absent),
+                ],
+                cwd=fresh,
+            )
             for deb in fresh.iterdir():
                 name = deb.name.split("_")[0]
                 deb.rename(paths[name])

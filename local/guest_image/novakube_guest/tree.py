@@ -29,11 +29,32 @@ PROGRAMS = {
 _LINKS = {"usr/sbin/mkfs.ext4": "mke2fs", "usr/sbin/mkfs.ext3": "mke2fs"}
 _UNUSED_APPLETS = frozenset({"blkid", "busybox", "mke2fs", "rpm", "rpm2cpio"})
 _FOLDERS = (
-    "boot", "dev", "etc/dropbear", "home/novakube", "mnt", "proc", "root", "run", "sys", "tmp",
-    "usr/bin", "usr/lib", "usr/lib64", "usr/sbin", "var/lib", "var/log", "var/tmp",
+    "boot",
+    "dev",
+    "etc/dropbear",
+    "home/novakube",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib",
+    "usr/lib64",
+    "usr/sbin",
+    "var/lib",
+    "var/log",
+    "var/tmp",
 )
-_MODES = {"etc/shadow": 0o640, "etc/sudoers": 0o440, "usr/bin/sudo": 0o4755, "root": 0o700,
-          "tmp": 0o1777, "var/tmp": 0o1777}
+_MODES = {
+    "etc/shadow": 0o640,
+    "etc/sudoers": 0o440,
+    "usr/bin/sudo": 0o4755,
+    "root": 0o700,
+    "tmp": 0o1777,
+    "var/tmp": 0o1777,
+}
 
 
 def merged(path: Path) -> Path:
