@@ -95,6 +95,7 @@ class ControlPlane:
         endpoint: Endpoint | None = None,
         controller_manager: bool = False,
         audit_policy: Path | None = None,
+        logs: Path | None = None,
     ) -> None:
         """Makes certificates and kubeconfigs; starts nothing.
 
@@ -104,7 +105,8 @@ class ControlPlane:
             endpoint: address of the API server, loopback by default.
             controller_manager: also namespaces that end, garbage collection, default
                 service accounts and aggregated roles.
-            audit_policy: an audit policy; the log is ``log/audit.log``.
+            audit_policy: an audit policy; the log is ``audit.log`` among the others.
+            logs: folder of the logs, ``log`` in the directory by default.
 
         Raises:
             LocalCloudError: a program is missing and cannot be built.
@@ -113,7 +115,7 @@ class ControlPlane:
         self.ports = ports or free_ports()
         self.endpoint = endpoint or Endpoint()
         self.server = f"https://{self.endpoint.address}:{self.ports.apiserver}"
-        self.logs = directory / "log"
+        self.logs = logs or directory / "log"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.audit_log = self.logs / "audit.log"
         self._audit_policy = audit_policy
@@ -133,6 +135,10 @@ class ControlPlane:
     def user(self, name: str, group: str | None = None) -> Path:
         """A kubeconfig of a user known by client certificate; rights are yours to bind."""
         return self.write_kubeconfig(name, self._authority.client(f"user-{name}", name, group))
+
+    def identity(self, user: str) -> Pair:
+        """A client certificate of a user without rights of its own."""
+        return self._authority.client(f"user-{user}", user)
 
     def admin(self) -> KubeHttp:
         """A client of the administrator (bound to cluster-admin, not in system:masters)."""

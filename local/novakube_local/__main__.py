@@ -1,0 +1,93 @@
+"""``novakube-local up|down|env|status|logs``, behind make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from novakube_local import show
+from novakube_local.down import down
+from novakube_local.errors import LocalCloudError
+from novakube_local.layout import Layout
+from novakube_local.up import CHART, Up, apply_chart
+
+HOW_TO = """
+  eval "$(make -s env)"                    # kubectl and its plugin on PATH, KUBECONFIG set
+  kubectl get instances                    # namespace demo
+  kubectl novakube console-log hello
+  kubectl describe instance hello
+  make status ; make logs NAME=operator    # the cloud's own processes
+  make down                                # leaves nothing behind
+"""
+
+
+def main() -> None:
+    """Entry point; 1 with the cause on standard error."""
+    arguments = _parser().parse_args()
+    try:
+        _run(arguments, Layout())
+    except (LocalCloudError, subprocess.SubprocessError, OSError) as error:
+        sys.exit(f"novakube-local {arguments.verb}: {error}")
+
+
+def _run(arguments: argparse.Namespace, layout: Layout) -> None:
+    match arguments.verb:
+        case "up":
+            _up(arguments, layout)
+        case "down":
+            with layout.lock():
+                down(layout)
+        case "env":
+            print(show.env(layout))
+        case "status":
+            print(show.status(layout))
+        case "logs":
+            show.logs(layout, arguments.name, arguments.lines, arguments.follow)
+
+
+def _up(arguments: argparse.Namespace, layout: Layout) -> None:
+    if arguments.kubeconfig is not None:
+        if arguments.nodes:
+            raise LocalCloudError(
+                "local nodes reach nothing but their own cloud, so they cannot join another "
+                "cluster: leave NODES out, and label that cluster's nodes "
+                "novakube.dev/hypervisor=true"
+            )
+        apply_chart(arguments.kubeconfig, layout.root / CHART, *arguments.set)
+        print("the chart is applied; its pods need the image that values name (docs/install.md)")
+        return
+    with layout.lock():
+        nodes = 1 if arguments.nodes is None else arguments.nodes
+        Up(layout, nodes, arguments.driver, arguments.token_life).run()
+    print(HOW_TO)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="novakube-local", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("up", help="start the cloud, or what is missing of it")
+    up.add_argument("--nodes", type=int, help="number of nodes (1)")
+    up.add_argument("--driver", choices=("libvirt", "fake"), default="libvirt")
+    up.add_argument("--kubeconfig", type=Path, help="install into this cluster instead")
+    up.add_argument("--set", action="append", default=[], help="chart value for --kubeconfig")
+    up.add_argument(
+        "--token-life",
+        type=int,
+        default=int(os.environ.get("TOKEN_LIFE", "600")),
+        help="seconds of life of a process's token, at least 600",
+    )
+    verbs.add_parser("down", help="end the cloud and remove its traces")
+    verbs.add_parser("env", help="shell text for eval")
+    verbs.add_parser("status", help="processes, nodes, instances")
+    logs = verbs.add_parser("logs", help="a process's log")
+    logs.add_argument("name", nargs="?", help="none: lists the logs")
+    logs.add_argument("--lines", type=int, default=100)
+    logs.add_argument("--follow", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

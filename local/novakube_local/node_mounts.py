@@ -1,0 +1,54 @@
+"""A node's own view of the folders libvirt works in, in its mount namespace only."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from pathlib import Path
+
+MOUNT_TIMEOUT_S = 10
+KEPT = {"/var/lib/libvirt": "libvirt", "/var/log/libvirt": "log"}
+"""On disk in the node's folder; the rest lives in memory."""
+IN_MEMORY = ("/run", "/etc/libvirt", "/var/cache/libvirt")
+QEMU_CONF = """\
+user = "root"
+group = "root"
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+remember_owner = 0
+dynamic_ownership = 0
+stdio_handler = "file"
+"""
+"""One QEMU host of several on one machine: no cgroups, namespaces or labels of their own."""
+LIBVIRTD_CONF = """\
+host_uuid = "{uuid}"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+unix_sock_ro_perms = "0700"
+unix_sock_rw_perms = "0700"
+"""
+
+
+def mount_private(node_dir: Path) -> None:
+    """Mounts and fills the folders.
+
+    Raises:
+        subprocess.CalledProcessError: a mount failed.
+    """
+    for target in IN_MEMORY:
+        _mount("-t", "tmpfs", "-o", "mode=0755", "novakube", target)
+    for target, name in KEPT.items():
+        source = node_dir / name
+        source.mkdir(parents=True, exist_ok=True)
+        _mount("--bind", str(source), target)
+    for folder in ("/run/lock", "/run/netns", "/run/libvirt", "/etc/libvirt/qemu"):
+        Path(folder).mkdir(exist_ok=True)
+    host_uuid = uuid.uuid5(uuid.NAMESPACE_URL, str(node_dir))
+    Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF)
+    Path("/etc/libvirt/libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=host_uuid))
+
+
+def _mount(*arguments: str) -> None:
+    Path(arguments[-1]).mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", *arguments], check=True, timeout=MOUNT_TIMEOUT_S)
