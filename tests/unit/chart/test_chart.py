@@ -1,0 +1,177 @@
+"""What the chart renders: rights verb by verb, confined containers, and clear refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.chart.conftest import CHART, Objects, helm, named, rendered, template
+
+from novakube_crds.kind import Kind
+from novakube_crds.v1alpha1 import KINDS
+
+WORKLOADS = ("Deployment", "DaemonSet")
+
+
+def containers(objects: Objects) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    return [
+        (obj["metadata"]["name"], obj["spec"]["template"]["spec"], container)
+        for obj in objects
+        if obj["kind"] in WORKLOADS
+        for container in obj["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def rules(objects: Objects, name: str, kind: str = "ClusterRole") -> set[tuple[str, ...]]:
+    return {
+        (group, resource, verb, *sorted(rule.get("resourceNames", [])))
+        for rule in named(objects, kind, name)["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_lint_finds_nothing() -> None:
+    done = helm("lint", "--strict", "--kube-version", "1.34.0", "-n", "novakube-system", str(CHART))
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_role_has_wildcards(default: Objects) -> None:
+    for obj in default:
+        for rule in obj.get("rules", []) if obj["kind"] in ("Role", "ClusterRole") else []:
+            for words in (rule["apiGroups"], rule["resources"], rule["verbs"]):
+                assert "*" not in words, obj["metadata"]["name"]
+
+
+def test_agent_may_do_one_thing(default: Objects) -> None:
+    assert rules(default, "novakube-agent") == {
+        ("", "serviceaccounts/token", "create", "novakube-node")
+    }
+
+
+def test_node_account_has_exactly_these_rights(default: Objects) -> None:
+    ours = "novakube.dev"
+    leases = "coordination.k8s.io"
+    reads = {
+        (ours, kind, verb)
+        for kind in ("guests", "hypervisorreports")
+        for verb in ("get", "list", "watch")
+    }
+    assert rules(default, "novakube-node") == reads | {
+        (ours, "guests/status", "patch"),
+        (ours, "hypervisorreports/status", "patch"),
+        *((leases, "leases", verb, "heartbeat") for verb in ("get", "update", "patch")),
+    }
+    shared = ("addressslices", "networks", "securitygroups", "subnets")
+    assert rules(default, "novakube-node-shared") == {
+        (leases, "leases", "get", "novakube-operator"),
+        *((ours, kind, verb) for kind in shared for verb in ("get", "list", "watch")),
+    }
+
+
+def test_api_writes_no_object_and_reads_no_secret(default: Objects) -> None:
+    granted = rules(default, "novakube-api")
+    writes = {rule for rule in granted if rule[2] not in ("get", "list", "watch")}
+    assert writes == {
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }
+    assert not any(rule[1] == "secrets" for rule in granted)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_every_kind_is_placed(default: Objects, kind: Kind) -> None:
+    """Internal kinds in no tenant role; tenants' kinds in edit; the operator has them all."""
+    edit = {(r[1], r[2]) for r in rules(default, "novakube-edit")}
+    view = {(r[1], r[2]) for r in rules(default, "novakube-view")}
+    ours = kind.namespaced and not kind.internal
+    assert ((kind.plural, "get") in view) == ours
+    assert ((kind.plural, "create") in edit) == (ours and kind.kind != "Quota")
+    assert not any(resource.endswith("/status") for resource, _ in edit | view)
+    operator = {(r[1], r[2]) for r in rules(default, "novakube-operator")}
+    assert {(kind.plural, "watch"), (f"{kind.plural}/status", "patch")} <= operator
+    policy = named(default, "ValidatingAdmissionPolicy", "novakube-internal-kinds")
+    guarded = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert (kind.plural in guarded[0]["resources"]) == kind.internal
+    assert (f"{kind.plural}/status" in guarded[1]["resources"]) == kind.internal
+
+
+def test_every_policy_is_bound_and_fails_closed(default: Objects) -> None:
+    policies = [o for o in default if o["kind"] == "ValidatingAdmissionPolicy"]
+    assert len(policies) == 7
+    for policy in policies:
+        name = policy["metadata"]["name"]
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        binding = named(default, "ValidatingAdmissionPolicyBinding", name)
+        assert binding["spec"] == {"policyName": name, "validationActions": ["Deny"]}
+
+
+def test_containers_are_confined(default: Objects) -> None:
+    seen = set()
+    for name, pod, container in containers(default):
+        seen.add(name)
+        security = container["securityContext"]
+        assert security["readOnlyRootFilesystem"], name
+        assert security["allowPrivilegeEscalation"] is False, name
+        assert security["capabilities"]["drop"] == ["ALL"], name
+        assert "privileged" not in security, name
+        if name == "novakube-agent":
+            assert pod["hostNetwork"]
+            assert pod["nodeSelector"] == {"novakube.dev/hypervisor": "true"}
+        else:
+            assert "add" not in security["capabilities"], name
+            assert pod["securityContext"]["runAsNonRoot"], name
+            assert pod["securityContext"]["runAsUser"] != 0, name
+    assert seen == {"novakube-operator", "novakube-agent", "novakube-api"}
+
+
+def test_one_operator_with_sqlite_two_with_a_database(default: Objects) -> None:
+    alone = named(default, "Deployment", "novakube-operator")
+    assert alone["spec"]["replicas"] == 1
+    assert alone["spec"]["strategy"] == {"type": "Recreate"}
+    assert named(default, "PersistentVolumeClaim", "novakube-history")
+    objects = rendered("operator.database.secretName=db")
+    pair = named(objects, "Deployment", "novakube-operator")
+    assert pair["spec"]["replicas"] == 2
+    assert not [o for o in objects if o["kind"] == "PersistentVolumeClaim"]
+
+
+def test_agents_never_get_a_database(default: Objects) -> None:
+    for objects in (default, rendered("operator.database.secretName=db")):
+        for name, _, container in containers(objects):
+            variables = {variable["name"] for variable in container["env"]}
+            assert ("NOVAKUBE_DATABASE_URL" in variables) == (name == "novakube-operator")
+
+
+def test_without_workloads_only_rights_and_policies() -> None:
+    assert {o["kind"] for o in rendered("workloads=false")} == {
+        "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("agent.driver=vbox", "/agent/driver"),
+        ("agent.stateDir=relative", "/agent/stateDir"),
+        ("agent.replicas=3", "'replicas' not allowed"),
+        ("operator.replicas=0", "/operator/replicas"),
+        ("operator.replicas=2", "operator.replicas above 1 needs operator.database.secretName"),
+        ("operator.persistence.size=lots", "/operator/persistence/size"),
+        ("api.port=80", "/api/port"),
+        ("api.url=http://cloud", "/api/url"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("rights.flavorReaders=all", "/rights/flavorReaders"),
+    ],
+)
+def test_bad_value_is_named(setting: str, message: str) -> None:
+    done = template(setting)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_another_namespace_is_refused() -> None:
+    done = template(namespace="elsewhere")
+    assert "install novakube into the namespace novakube-system, not elsewhere" in done.stderr
