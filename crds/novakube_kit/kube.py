@@ -66,8 +66,12 @@ class KubePort(Protocol):
         label_selector: str = "",
         field_selector: str = "",
         limit: int = 0,
+        metadata_only: bool = False,
     ) -> Json:
-        """The whole list object; pages are followed when ``limit`` is set."""
+        """The whole list object; pages are followed when ``limit`` is set.
+
+        With ``metadata_only`` the items have nothing but their metadata.
+        """
         ...
 
     def watch(

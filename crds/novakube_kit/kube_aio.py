@@ -40,6 +40,9 @@ ATTEMPTS = 4
 BACKOFF_S = 0.1
 WATCH_GRACE_S = 15.0
 """How much longer than asked a watch may last before it is given up."""
+JSON_ONLY = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ (Accept)."""
 
 _CONTENT_TYPES: Mapping[PatchType, str] = {
     "merge": "application/merge-patch+json",
@@ -62,6 +65,7 @@ class _Call:
     """False: a request whose fate is unknown is not sent again."""
     sub: str = ""
     attempt_s: float = ATTEMPT_S
+    accept: str = JSON_ONLY
 
     @property
     def target(self) -> str:
@@ -135,6 +139,7 @@ class AioKube:
         label_selector: str = "",
         field_selector: str = "",
         limit: int = 0,
+        metadata_only: bool = False,
     ) -> Json:
         """The whole list object, in pages of ``limit``.
 
@@ -145,10 +150,13 @@ class AioKube:
         if limit:
             query["limit"] = str(limit)
         path = _path(res, namespace)
+        accept = METADATA_ONLY if metadata_only else JSON_ONLY
         items: list[Json] = []
         while True:
             page = await self._call(
-                _Call("list", "GET", res, path, query, attempt_s=self._deadline_s)
+                _Call(
+                    "list", "GET", res, path, query, attempt_s=self._deadline_s, accept=accept
+                )
             )
             items += page.get("items") or []
             token = page["metadata"].get("continue")
@@ -350,7 +358,7 @@ class AioKube:
 
     async def _headers(self, call: _Call) -> dict[str, str]:
         headers = {
-            "Accept": "application/json",
+            "Accept": call.accept,
             "Content-Type": call.content_type,
             "User-Agent": self._user_agent,
         }

@@ -98,6 +98,7 @@ class FakeKube:
         label_selector: str = "",
         field_selector: str = "",
         limit: int = 0,
+        metadata_only: bool = False,
     ) -> Json:
         self._call("list", res)
         items = [
