@@ -83,7 +83,7 @@ def _facts(kind: Kind) -> Iterator[str]:
 def _fields(schema: Schema, part: str) -> list[str]:
     rows = [
         f"| {_code(path)} | {_type(field)} | {_bounds(field)} | {_default(field)}"
-        f" | {'yes' if required else ''} | {_cell(field.get('description', ''))} |"
+        f" | {'yes' if required else ''} | {_prose(field.get('description', ''))} |"
         for path, field, required in _walk(schema, part)
     ]
     head = [f"| {part} | type | bounds | default | required | |", "|---|---|---|---|---|---|"]
@@ -154,6 +154,11 @@ def _default(schema: Schema) -> str:
 
 def _code(text: str) -> str:
     return f"`{_cell(text)}`" if text else ""
+
+
+def _prose(text: str) -> str:
+    """Docstrings mark code with two backquotes, Markdown with one."""
+    return _cell(text.replace("``", "`"))
 
 
 def _cell(text: str) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.integration.contract.apiserver import Api
 from tests.integration.contract.companions import companion
 from tests.integration.contract.samples import (
     CRDS,
@@ -25,6 +24,7 @@ from tests.integration.contract.samples import (
     tokens,
     with_value,
 )
+from tests.integration.contract.served import Api
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.integration.contract.apiserver import Api
 from tests.integration.contract.samples import CRDS, STORED, minimal, node, schema_of
+from tests.integration.contract.served import Api
 
 KINDS = sorted(CRDS)
 

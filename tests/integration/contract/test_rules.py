@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import pytest
-from tests.integration.contract.apiserver import Api
 from tests.integration.contract.cases import CASES, Case
 from tests.integration.contract.companions import companion
 from tests.integration.contract.samples import (
@@ -19,6 +18,7 @@ from tests.integration.contract.samples import (
     schema_of,
     with_value,
 )
+from tests.integration.contract.served import Api
 
 from novakube_crds.reference import PlacedRule, rules_of
 
