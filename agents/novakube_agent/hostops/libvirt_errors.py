@@ -5,6 +5,8 @@ Source of the codes: https://libvirt.org/html/libvirt-virterror.html
 
 from __future__ import annotations
 
+import errno
+
 import libvirt
 
 from novakube_kit.errors import AlreadyExists, HostBusy, HostFailure, NotFound, NovakubeError
@@ -19,8 +21,20 @@ _BUSY = frozenset(
         libvirt.VIR_ERR_OPERATION_ABORTED,
         libvirt.VIR_ERR_RESOURCE_BUSY,
         libvirt.VIR_ERR_NO_MEMORY,
-        libvirt.VIR_ERR_SYSTEM_ERROR,
         libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+    }
+)
+# Of system errors (with errno), those that pass by themselves.
+_BUSY_ERRNOS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EINTR,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ETIMEDOUT,
     }
 )
 _FORBIDDEN = frozenset(
@@ -83,7 +97,9 @@ def translate(error: libvirt.libvirtError, what: str) -> NovakubeError:
             "(group libvirt, or a polkit rule for org.libvirt.unix.manage)",
             reason="HypervisorForbidden",
         )
-    if code in _BUSY:
+    if code in _BUSY or (
+        code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() in _BUSY_ERRNOS
+    ):
         return HostBusy(sentence)
     if code == libvirt.VIR_ERR_DOM_EXIST:
         return AlreadyExists(sentence)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from novakube_agent.drivers.libvirt import LibvirtDriver, LibvirtSettings
-from novakube_agent.hostops.libvirt_connection import Keepalive
-from novakube_agent.ports import DomainEvent, DomainFacts, DomainRequest
 from tests.fakes.domain_requests import a_request
 from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
 from tests.waiting import wait_until
+
+from novakube_agent.drivers.libvirt import LibvirtDriver, LibvirtSettings
+from novakube_agent.ports import DomainEvent, DomainFacts, DomainRequest
 
 
 @dataclass
@@ -48,13 +48,10 @@ def libvirtd() -> Iterator[PrivateLibvirtd]:
 
 @pytest.fixture
 def settings(libvirtd: PrivateLibvirtd, tmp_path: Path) -> LibvirtSettings:
-    # A silent daemon is given up after about 3 s instead of 20, so that tests are short.
     return LibvirtSettings(
         state_dir=tmp_path,
         uri=libvirtd.uri,
         virt_type="qemu",
-        keepalive=Keepalive(interval_s=1, count=2),
-        call_deadline_s=1.5,
     )
 
 

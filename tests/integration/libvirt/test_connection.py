@@ -11,15 +11,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from novakube_agent.drivers.libvirt import LibvirtDriver, LibvirtSettings
-from novakube_agent.ports import DomainRequest
-from novakube_kit.errors import HostBusy, NovakubeError
 from tests.deadlines import READY_S
 from tests.integration.libvirt.conftest import Node
 from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
 from tests.waiting import wait_until
 
+from novakube_agent.drivers.libvirt import LibvirtDriver, LibvirtSettings
+from novakube_agent.hostops.libvirt_connection import Keepalive
+from novakube_agent.ports import DomainRequest
+from novakube_kit.errors import HostBusy, NovakubeError
+
 Requests = Callable[..., DomainRequest]
+
+
+@pytest.fixture
+def settings(settings: LibvirtSettings) -> LibvirtSettings:
+    """A silent daemon is given up after about 3 s instead of 20, so that tests are short."""
+    return replace(
+        settings, keepalive=Keepalive(interval_s=1, count=2), call_deadline_s=1.5
+    )
 
 
 async def until_answers(driver: LibvirtDriver) -> None:
@@ -95,7 +105,7 @@ async def test_a_hung_libvirtd_costs_a_deadline_not_the_event_loop(
         assert time.monotonic() - started < 1.5 + 1.5
         assert lag < 0.5
         await wait_until(
-            lambda: node.driver._connection._conn is None,  # noqa: SLF001
+            lambda: node.driver._connection._conn is None,
             "keepalive gives the connection up",
             READY_S,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from novakube_agent.drivers.libvirt import LibvirtSettings
-from novakube_agent.hostops import virt_probe
-from novakube_agent.ports import DiskFile, DomainRequest, NicLink
 from tests.deadlines import READY_S
 from tests.integration.libvirt.conftest import Node
 from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
 from tests.waiting import wait_until
+
+from novakube_agent.drivers.libvirt import LibvirtSettings
+from novakube_agent.hostops import virt_probe
+from novakube_agent.ports import DiskFile, DomainRequest, NicLink
 
 Requests = Callable[..., DomainRequest]
 GREETING = b"novakube-guest ready"
@@ -64,7 +66,8 @@ async def test_a_disk_image_boots_by_bios_on_an_overlay(
     base = node.libvirtd.data / "base.qcow2"
     shutil.copyfile(guest_image / "novakube-guest.qcow2", base)
     overlay = node.libvirtd.data / "vda.qcow2"
-    subprocess.run(
+    await asyncio.to_thread(
+        subprocess.run,
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(overlay)],
         check=True,
     )

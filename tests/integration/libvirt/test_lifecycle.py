@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from novakube_agent.ports import DiskFile, DomainRequest
-from novakube_kit.errors import HostBusy, HostFailure, NotFound
 from tests.deadlines import EVENT_S, READY_S
 from tests.integration.libvirt.boot_sector import WORD, boot_sector_disk
 from tests.integration.libvirt.conftest import Node
 from tests.waiting import wait_until
+
+from novakube_agent.hostops.virt_probe import boot_id
+from novakube_agent.ports import DiskFile, DomainRequest
+from novakube_kit.errors import HostBusy, HostFailure, InvalidSpec, NotFound
 
 Requests = Callable[..., DomainRequest]
 
@@ -254,7 +256,7 @@ async def test_foreign_domains_are_neither_seen_nor_touched(
 async def test_an_unknown_machine_type_names_what_is_allowed(
     node: Node, request_of: Requests
 ) -> None:
-    with pytest.raises(Exception, match="hw_machine_type is 'pc-99'; allowed on this node: .*q35"):
+    with pytest.raises(InvalidSpec, match=r"type is 'pc-99'; allowed on this node: .*q35"):
         await node.driver.define(request_of(properties={"hw_machine_type": "pc-99"}))
 
 
@@ -275,4 +277,4 @@ async def test_the_node_is_described(node: Node) -> None:
     assert facts.capacity.disk_gib >= facts.capacity.disk_free_gib > 0
     assert facts.cpu.arch == "x86_64"
     assert {"COMPUTE_NODE", "HW_CPU_X86_SSE2", "HW_CPU_X86_AVX2"} <= set(facts.traits)
-    assert facts.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert facts.boot_id == boot_id()
