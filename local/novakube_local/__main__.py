@@ -6,9 +6,10 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from novakube_local import show
+from novakube_local import binaries, show
 from novakube_local.down import down
 from novakube_local.errors import LocalCloudError
 from novakube_local.layout import Layout
@@ -40,6 +41,8 @@ def _run(arguments: argparse.Namespace, layout: Layout) -> None:
         case "down":
             with layout.lock():
                 down(layout)
+        case "build":
+            _build(arguments.check)
         case "env":
             print(show.env(layout))
         case "status":
@@ -65,6 +68,15 @@ def _up(arguments: argparse.Namespace, layout: Layout) -> None:
     print(HOW_TO)
 
 
+def _build(check: bool) -> None:
+    missing = [name for name in binaries.PROGRAMS if binaries.find(name) is None]
+    if check and missing:
+        sys.exit(1)
+    started = time.monotonic()
+    for name in missing:
+        binaries.require(name, lambda what: print(f"[{time.monotonic() - started:6.1f} s] {what}"))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="novakube-local", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -80,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds of life of a process's token, at least 600",
     )
     verbs.add_parser("down", help="end the cloud and remove its traces")
+    build = verbs.add_parser("build", help="build what is missing of the control plane's programs")
+    build.add_argument("--check", action="store_true", help="only tell by exit code 1 if any is")
     verbs.add_parser("env", help="shell text for eval")
     verbs.add_parser("status", help="processes, nodes, instances")
     logs = verbs.add_parser("logs", help="a process's log")

@@ -44,9 +44,19 @@ def mount_private(node_dir: Path) -> None:
         _mount("--bind", str(source), target)
     for folder in ("/run/lock", "/run/netns", "/run/libvirt", "/etc/libvirt/qemu"):
         Path(folder).mkdir(exist_ok=True)
+    _own_sysfs()
     host_uuid = uuid.uuid5(uuid.NAMESPACE_URL, str(node_dir))
     Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF)
     Path("/etc/libvirt/libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=host_uuid))
+
+
+def _own_sysfs() -> None:
+    """A /sys that shows the links of this network namespace; the cgroups stay as they are."""
+    kept = "/run/cgroup"
+    _mount("--rbind", "/sys/fs/cgroup", kept)
+    _mount("-t", "sysfs", "sysfs", "/sys")
+    _mount("--move", kept, "/sys/fs/cgroup")
+    Path(kept).rmdir()
 
 
 def _mount(*arguments: str) -> None:

@@ -1,0 +1,66 @@
+# novakube. `make help` lists what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export PYTHONSAFEPATH := 1
+PYTHON := .venv/bin/python
+LOCAL := $(PYTHON) -m novakube_local
+SOURCES := crds operator agents api local scripts tests
+
+# Of the command line only: `eval "$(make -s env)"` puts the cloud's own KUBECONFIG into the shell.
+ifneq ($(filter command line,$(origin KUBECONFIG)),)
+CLUSTER := --kubeconfig $(KUBECONFIG)
+endif
+ifneq ($(NODES),)
+NODE_COUNT := --nodes $(NODES)
+endif
+ifneq ($(DRIVER),)
+NODE_DRIVER := --driver $(DRIVER)
+endif
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.PHONY: bootstrap
+bootstrap: ## packages, virtualenv and programs of the control plane (up does it itself)
+	@scripts/bootstrap.sh
+
+.PHONY: up
+up: ## local cloud with a first machine [NODES=n] [DRIVER=fake] [TOKEN_LIFE=s] [KUBECONFIG=file]
+	@scripts/bootstrap.sh
+	@scripts/as-root.sh $(LOCAL) up $(NODE_COUNT) $(NODE_DRIVER) $(CLUSTER)
+
+.PHONY: down
+down: ## end the local cloud and remove its traces
+	@test ! -x $(PYTHON) || scripts/as-root.sh $(LOCAL) down
+
+.PHONY: env
+env: ## shell text for eval "$(make -s env)": KUBECONFIG, PATH
+	@$(LOCAL) env
+
+.PHONY: status
+status: ## processes, nodes and instances of the local cloud
+	@scripts/as-root.sh $(LOCAL) status
+
+.PHONY: logs
+logs: ## log of a process [NAME=operator]; without NAME the list of logs
+	@scripts/as-root.sh $(LOCAL) logs $(NAME)
+
+.PHONY: check
+check: ## ruff, mypy, import contracts, verify
+	$(PYTHON) -m ruff check $(SOURCES)
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+	$(PYTHON) scripts/verify.py
+
+.PHONY: test
+test: check ## everything a change must pass
+	$(PYTHON) -m pytest tests
+
+.PHONY: generate
+generate: ## CRDs and the API reference from the models
+	$(PYTHON) -m novakube_crds generate
+
+.PHONY: verify
+verify: ## promises, records and generated files against their sources
+	$(PYTHON) scripts/verify.py
