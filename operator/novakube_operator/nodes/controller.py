@@ -82,7 +82,7 @@ class NodeController:
         if hypervisor is not None and hypervisor.deleting:
             await self._release(hypervisor)
             return None
-        if exists and node not in self._complete:
+        if exists and (node not in self._complete or hypervisor is None):
             await self._ensure_mailbox(node)
             self._complete.add(node)
             hypervisor = self._stores.hypervisors.get(None, node)
