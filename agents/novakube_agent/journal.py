@@ -34,7 +34,8 @@ class Journals:
     async def load(self) -> None:
         """Reads every file.
 
-        An unreadable one is renamed aside and logged, so that its Guest is recalled from its status instead of being forgotten silently.
+        An unreadable one is renamed aside and logged, so that its Guest is recalled from its
+        status instead of being forgotten silently.
         """
         for journal in await asyncio.to_thread(self._read_all):
             self._hold(journal)

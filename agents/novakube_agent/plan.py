@@ -106,7 +106,8 @@ def _first_look(desired: Desired, seen: Observed) -> Plan:
 def _recalled(desired: Desired, seen: Observed) -> Journal:
     """The journal as it should read.
 
-    Rebuilt from the status when the node lost it; without a failure that a newer spec gave another chance.
+    Rebuilt from the status when the node lost it; without a failure that a newer spec
+    gave another chance.
     """
     journal, status = seen.journal, desired.status
     verdict = journal.verdict

@@ -244,7 +244,8 @@ class NetworkPort(Protocol):
 
     async def restore(self, nics: dict[str, list[GuestNic]]) -> None:
         """After agent start: dnsmasq and namespaces of all present NICs alive again, without
-        touching taps; what belongs to no NIC of ours is removed."""
+        touching taps; what belongs to no NIC of ours is removed.
+        """
         ...
 
     async def present(self) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from novakube_kit.errors import InvalidSpec
 
 DriverName = Literal["libvirt", "fake"]
 VirtType = Literal["auto", "kvm", "qemu"]
+Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 AGENT_PORT = 8776
 DEFAULT_STATE_DIR = Path("/var/lib/novakube")
 DEFAULT_LIBVIRT_URI = "qemu:///system"
@@ -60,6 +62,9 @@ class Settings:
     host_run_dir: Path = Path("/run")
     """The host's /run: ``nologin`` in it says that the host goes down."""
     log_level: str = "info"
+    image_allowed_cidrs: tuple[Net, ...] = ()
+    image_refused_cidrs: tuple[Net, ...] = ()
+    """Networks of image servers that are allowed or refused beyond the usual rules."""
     physical_networks: Mapping[str, str] = field(default_factory=dict)
     """Interface by physical network, for flat and VLAN segments."""
     fake_nodes: int = 1
@@ -94,6 +99,8 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
         heartbeat_s=_number(env, "NOVAKUBE_HEARTBEAT_S", 10, 1, 30),
         host_run_dir=Path(env.get("NOVAKUBE_HOST_RUN") or "/run"),
         log_level=env.get("NOVAKUBE_LOG_LEVEL") or "info",
+        image_allowed_cidrs=_networks(env, "NOVAKUBE_IMAGE_ALLOWED_CIDRS"),
+        image_refused_cidrs=_networks(env, "NOVAKUBE_IMAGE_REFUSED_CIDRS"),
         physical_networks=_pairs(env, "NOVAKUBE_PHYSICAL_NETWORKS"),
         fake_nodes=int(_number(env, "NOVAKUBE_FAKE_NODES", 1, 1, 5000)),
         fake=_fake(env.get("NOVAKUBE_FAKE") or "{}"),
@@ -134,12 +141,20 @@ def _listen(env: Mapping[str, str], name: str, default: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _networks(env: Mapping[str, str], name: str) -> tuple[Net, ...]:
+    text = env.get(name) or ""
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part)
+    except ValueError as error:
+        raise _bad(name, text, "CIDRs separated by commas") from error
+
+
 def _pairs(env: Mapping[str, str], name: str) -> dict[str, str]:
     text = env.get(name) or ""
     pairs = [part.split(":") for part in text.split(",") if part]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise _bad(name, text, "network:interface[,network:interface...]")
-    return {network: interface for network, interface in pairs}
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 def _fake(text: str) -> FakeSettings:

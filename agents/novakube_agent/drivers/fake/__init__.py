@@ -1,6 +1,7 @@
 """Simulated hosts, any number in one process.
 
-Only ``drivers/`` and ``hostops/`` are replaced: Lease, admission, journal, status writes and watches stay real.
+Only ``drivers/`` and ``hostops/`` are replaced: Lease, admission, journal, status
+writes and watches stay real.
 """
 
 from __future__ import annotations

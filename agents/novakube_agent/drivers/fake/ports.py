@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the ports' signatures, of which a simulation needs less
 """The four ports of a simulated host."""
 
 from __future__ import annotations
