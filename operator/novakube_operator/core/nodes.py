@@ -37,12 +37,21 @@ from novakube_crds.v1alpha1.hypervisorreport import (
     HypervisorReportStatus,
 )
 from novakube_kit.kube import Json, Resource
-from novakube_kit.resources import LEASES, NAMESPACES, ROLEBINDINGS, SERVICEACCOUNTS
+from novakube_kit.resources import (
+    CLUSTERROLEBINDINGS,
+    LEASES,
+    NAMESPACES,
+    ROLEBINDINGS,
+    SERVICEACCOUNTS,
+)
 
 HYPERVISOR_LABEL = "novakube.dev/hypervisor"
 NODE_LABEL = "novakube.dev/node"
 HEARTBEAT_LABEL = "novakube.dev/heartbeat"
 NODE_ACCOUNT = "novakube-node"
+"""Service account and ClusterRole of a node in its own namespace."""
+SHARED_ROLE = "novakube-node-shared"
+"""ClusterRole of what every node may read in the whole cluster."""
 SILENT_AFTER_S = 4 * HEARTBEAT_INTERVAL_S
 """Kubernetes' own node-monitor-grace-period was 40 s for as long as its heartbeats were 10 s."""
 DEFAULT_ZONE = "nova"
@@ -79,11 +88,10 @@ def mailbox(node: str, report: Resource, hypervisor: Resource) -> tuple[Wanted, 
         return {"name": name, "labels": {NODE_LABEL: node, **labels}}
 
     subject = {"kind": "ServiceAccount", "name": NODE_ACCOUNT, "namespace": namespace}
-    role = {
-        "apiGroup": "rbac.authorization.k8s.io",
-        "kind": "ClusterRole",
-        "name": NODE_ACCOUNT,
-    }
+
+    def role(name: str) -> Json:
+        return {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+
     finalizers = {"finalizers": [FINALIZER]}
     return (
         Wanted(NAMESPACES, None, namespace, {"metadata": meta(namespace)}),
@@ -105,12 +113,18 @@ def mailbox(node: str, report: Resource, hypervisor: Resource) -> tuple[Wanted, 
                 "spec": {},
             },
         ),
+        Wanted(
+            CLUSTERROLEBINDINGS,
+            None,
+            namespace,
+            {"metadata": meta(namespace), "roleRef": role(SHARED_ROLE), "subjects": [subject]},
+        ),
         # The right comes last: an agent that has it finds everything else in place.
         Wanted(
             ROLEBINDINGS,
             namespace,
             NODE_ACCOUNT,
-            {"metadata": meta(NODE_ACCOUNT), "roleRef": role, "subjects": [subject]},
+            {"metadata": meta(NODE_ACCOUNT), "roleRef": role(NODE_ACCOUNT), "subjects": [subject]},
         ),
         Wanted(
             hypervisor,
