@@ -189,16 +189,29 @@ def delete_link(name: str) -> None:
 
 
 def stop(state: State, members: Iterable[str]) -> None:
-    """SIGTERM to the first processes, SIGKILL after the deadline; the kernel ends the rest."""
-    pids = [pid for member in members if (pid := alive(state, member))]
-    for pid in pids:
-        os.kill(pid, signal.SIGTERM)
+    """SIGTERM to the first processes, SIGKILL after the deadline; the kernel ends the rest.
+
+    Raises:
+        LocalCloudError: one of them is still there.
+    """
+    found = {pid: start_time(pid) for one in members if (pid := alive(state, one))}
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sent)
+        if not _left(found):
+            return
+    raise LocalCloudError(f"processes {_left(found)} do not end")
+
+
+def _left(found: dict[int, int | None]) -> list[int]:
+    """Those of the processes that are still there after the deadline."""
     give_up_at = time.monotonic() + STOP_S
-    while any(start_time(pid) for pid in pids) and time.monotonic() < give_up_at:
+    while True:
+        left = [pid for pid, started in found.items() if started and start_time(pid) == started]
+        if not left or time.monotonic() > give_up_at:
+            return left
         time.sleep(POLL_S)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def marked(layout: Layout) -> list[int]:
@@ -222,9 +235,10 @@ def kill_marked(layout: Layout) -> None:
     """
     give_up_at = time.monotonic() + STOP_S
     while left := marked(layout):
-        if time.monotonic() > give_up_at:
-            raise LocalCloudError(f"processes {left} do not end")
+        # The mark goes with a dying process's memory; the process itself goes later.
+        found = {pid: start_time(pid) for pid in left}
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(POLL_S)
+        if _left(found) or time.monotonic() > give_up_at:
+            raise LocalCloudError(f"processes {left} do not end")

@@ -53,11 +53,12 @@ def processes() -> list[str]:
 
 
 def namespaces() -> list[str]:
-    """Namespaces any process is in."""
+    """Namespaces any process is in; an ended one that its parent has not collected is in none."""
     found = set()
-    for link in Path("/proc").glob("[0-9]*/ns/*"):
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            found.add(str(link.readlink()))
+            if (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found |= {str(link.readlink()) for link in (folder / "ns").iterdir()}
         except OSError:
             continue
     return sorted(found)
