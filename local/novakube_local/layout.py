@@ -28,7 +28,7 @@ NODE_ADDRESS_BASE = 10
 MAX_NODES = 200
 PREFIX = 24
 API_PORT = 8774
-KEPT = ("bin", "guest-image")
+KEPT = ("bin", "go", "guest-image")
 """Folders of ``.local`` that outlive the cloud: results of long builds."""
 MARK = "NOVAKUBE_LOCAL_CLOUD"
 """In the environment of every process of a cloud; names its folder."""
