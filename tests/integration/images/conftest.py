@@ -67,3 +67,8 @@ def an_image(url: str, body: bytes | None = None, disk_format: str = "qcow2") ->
 
 def unheard(percent: int) -> None:
     """For callers who do not care."""
+
+
+def told(*command: str) -> str:
+    """What a program says about a file."""
+    return subprocess.check_output(command, text=True)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.images.conftest import qemu_image
+from tests.integration.images.conftest import qemu_image, told
 
 from novakube_agent.hostops.disks import DiskStore
 from novakube_agent.ports import CachedImage
@@ -84,9 +84,9 @@ async def test_ephemeral_and_swap_are_ready_to_use(store: DiskStore, role: str, 
     file = await store.ensure("g-1", disk, None)
     assert file.format == "raw"
     assert file.path.stat().st_size == 16 * MIB
-    command = ["blkid", "-p", "-o", "export", str(file.path)]
-    told = dict(line.split("=", 1) for line in subprocess.check_output(command, text=True).split())
-    assert " ".join(filter(None, [told["TYPE"], told.get("LABEL")])) == want
+    lines = told("blkid", "-p", "-o", "export", str(file.path)).split()
+    found = dict(line.split("=", 1) for line in lines)
+    assert " ".join(filter(None, [found["TYPE"], found.get("LABEL")])) == want
 
 
 async def test_blank_disk(store: DiskStore) -> None:

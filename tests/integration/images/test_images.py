@@ -6,13 +6,12 @@ import asyncio
 import hashlib
 import os
 import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.deadlines import EVENT_S
-from tests.integration.images.conftest import an_image, qemu_image, unheard
+from tests.integration.images.conftest import an_image, qemu_image, told, unheard
 from tests.integration.images.image_server import ImageServer
 from tests.waiting import wait_until
 
@@ -269,8 +268,8 @@ async def test_foreign_format_is_converted(
     body = server.files["disk"] = qemu_image(tmp_path / "disk.vmdk", "vmdk", "8M")
     found = await cache.ensure(an_image(server.url("/disk"), body, "vmdk"), progress=unheard)
     assert found.format == "qcow2"
-    told = subprocess.check_output(["qemu-img", "info", "-f", "qcow2", str(found.path)], text=True)
-    assert "virtual size: 8 MiB" in told
+    words = told("qemu-img", "info", "-f", "qcow2", str(found.path))
+    assert "virtual size: 8 MiB" in words
 
 
 async def test_larger_than_the_node_takes(
