@@ -22,7 +22,7 @@ import aiohttp
 
 from novakube_agent.hostops.download_address import AddressPolicy, CheckedResolver, check
 from novakube_agent.hostops.threads import in_thread
-from novakube_kit.errors import ImageRejected, NovakubeError, Retryable
+from novakube_kit.errors import ImageRejected, Retryable
 from novakube_kit.failpoints import failpoint
 
 _MIB = 1024 * 1024
@@ -131,8 +131,6 @@ class Downloader:
                     if not resumed:
                         await on_fresh(strong)
                     await transfer.receive(response, offset if resumed else 0)
-            except NovakubeError:
-                raise
             except aiohttp.InvalidURL as error:
                 # Among others 2130706433 and 127.1: other ways to write an address.
                 raise ImageRejected(
