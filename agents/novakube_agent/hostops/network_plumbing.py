@@ -28,7 +28,7 @@ from novakube_agent.render.names import (
     vlan_name,
 )
 from novakube_crds.v1alpha1.guest import GuestNic
-from novakube_kit.errors import HostFailure
+from novakube_kit.errors import HostFailure, InvalidSpec
 
 PHYSICAL_NETWORKS_SETTING = "NOVAKUBE_PHYSICAL_NETWORKS"
 OUR_PREFIXES = (BRIDGE_PREFIX, TAP_PREFIX, VETH_PREFIX, VLAN_PREFIX)
@@ -125,6 +125,8 @@ def _ensure_uplink(
         return
     uplink = _physical_interface(netlink, nic, physical_networks)
     if nic.segment_type == "vlan":
+        if nic.segment_id is None:
+            raise InvalidSpec(f"network {nic.network_name}: a vlan segment needs an id")
         name = vlan_name(nic.network_uid)
         if netlink.find(name) is None:
             netlink.add(name, "vlan", link=uplink.index, vlan_id=nic.segment_id)

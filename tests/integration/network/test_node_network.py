@@ -172,6 +172,17 @@ def test_flat_network_uses_its_physical_interface(node: Node) -> None:
     assert "master" not in node.run("ip", "link", "show", "uplink")
 
 
+def test_vlan_without_kernel_support_or_id_is_named(node: Node) -> None:
+    node.run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "wire")
+    node.physical = {"physnet1": "uplink"}
+    fields = {"segmentType": "vlan", "physicalNetwork": "physnet1", "segmentID": None}
+    (answer,) = node.ensure(a_nic(1, "10.1.0.5", **fields))
+    assert answer["message"] == "network net-1: a vlan segment needs an id"
+    if not node.ok("ip", "link", "add", "link", "uplink", "probe", "type", "vlan", "id", "7"):
+        (answer,) = node.ensure(a_nic(1, "10.1.0.5", **(fields | {"segmentID": 7})))
+        assert answer["reason"] == "KernelUnsupported"
+
+
 def steps(node: Node, method: str) -> list[str]:
     """Names of the steps an undisturbed call takes."""
     trace = node.state.parent / "trace"
