@@ -1,0 +1,74 @@
+"""Which address a NIC gets. Pure; the claim (IPAddress by name) is what makes it unique."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from novakube_crds.v1alpha1.port import ADDRESS_IN_USE, ADDRESS_OUTSIDE, NETWORK_FULL
+from novakube_crds.v1alpha1.subnet import SubnetSpec
+from novakube_kit.errors import InvalidSpec
+from novakube_operator.core.resources import networks
+
+Taken = Callable[[str], bool]
+"""Whether an address (canonical text) is claimed as far as this process knows."""
+
+
+def claim_name(network_uid: str, address: str) -> str:
+    """The IPAddress that claims an address: equal addresses of a Network have equal names.
+
+    Colons and dots become hyphens; an IPv6 address is written in full, so none is ambiguous.
+    """
+    return f"{network_uid}-{ipaddress.ip_address(address).exploded.translate(_HYPHENS)}"
+
+
+_HYPHENS = str.maketrans(":.", "--")
+
+
+def canonical(address: str) -> str:
+    """The one text of an address."""
+    return str(ipaddress.ip_address(address))
+
+
+def check_explicit(address: str, subnet: SubnetSpec, subnet_name: str) -> str:
+    """The canonical form of an address somebody asked for.
+
+    Raises:
+        InvalidSpec: outside the Subnet, or its gateway, network or broadcast address.
+    """
+    wanted, net = ipaddress.ip_address(address), ipaddress.ip_network(subnet.cidr)
+    if wanted not in net:
+        raise InvalidSpec(
+            f"address {wanted} is outside {subnet.cidr} of subnet {subnet_name}",
+            reason=ADDRESS_OUTSIDE,
+        )
+    if net.num_addresses > 2 and (wanted == net[0] or (net.version == 4 and wanted == net[-1])):
+        raise InvalidSpec(
+            f"address {wanted} is the network's or broadcast address of {subnet.cidr}",
+            reason=ADDRESS_OUTSIDE,
+        )
+    if wanted == networks.gateway(subnet):
+        raise InvalidSpec(
+            f"address {wanted} is the gateway of subnet {subnet_name}", reason=ADDRESS_IN_USE
+        )
+    return str(wanted)
+
+
+def next_free(subnet: SubnetSpec, taken: Taken) -> str | None:
+    """The lowest address of the pools that is free and not the gateway; None: full."""
+    version = ipaddress.ip_network(subnet.cidr).version
+    make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
+    way = networks.gateway(subnet)
+    for first, last in sorted(networks.pools(subnet)):
+        for number in range(first, last + 1):
+            address = make(number)
+            if address != way and not taken(str(address)):
+                return str(address)
+    return None
+
+
+def full(network: str, subnets: int) -> InvalidSpec:
+    """The error of a Network without a free address."""
+    where = "its subnet" if subnets == 1 else f"its {subnets} subnets"
+    return InvalidSpec(f"network {network} is full: no free address in {where}",
+                       reason=NETWORK_FULL)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Choosing a node: filters say no with a reason, weighers order the rest. Pure."""

@@ -1,0 +1,167 @@
+"""The operator's view of the cluster: a store per kind, Nodes and Namespaces by name.
+
+Fed by kopf's events, by the answers to our own writes and by relists. Everything a reconcile
+looks up it finds here by an index; nothing lists in a reconcile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from novakube_crds.kind import Kind
+from novakube_crds.v1alpha1 import KINDS
+from novakube_kit.kube import Json, KubePort, Resource, WatchEvent
+from novakube_kit.objects import key_of
+from novakube_kit.resources import NAMESPACES, NODES, resource_of
+from novakube_kit.store import AnyObject, Index, Store
+from novakube_operator.resources.judges import INDICES as JUDGES_INDICES
+
+UNWATCHED = frozenset({"addressslices", "historyrecords", "quotaclasses", "servergroups"})
+WATCHED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.plural not in UNWATCHED)
+PAGE = 500
+"""client-go's default page size."""
+Changed = Callable[[str, AnyObject | None, AnyObject | None], None]
+
+
+def _reference(obj: AnyObject, ref: Any) -> tuple[str, str]:
+    return (getattr(ref, "namespace", None) or obj.namespace, ref.name)
+
+
+def _requests(field: str) -> Index:
+    def values(obj: AnyObject) -> list[tuple[str, str]]:
+        refs = (getattr(request, field) for request in obj.spec.networks)
+        return [_reference(obj, ref) for ref in refs if ref is not None]
+
+    return values
+
+
+def _claim(obj: AnyObject) -> list[str]:
+    return [obj.status.claim.instance_uid] if obj.status.claim else []
+
+
+INDICES: dict[str, dict[str, Index]] = {
+    "instances": {
+        "flavor": lambda obj: [obj.spec.flavor.name],
+        "image": lambda obj: [_reference(obj, obj.spec.image)],
+        "network": _requests("network"),
+        "subnet": _requests("subnet"),
+        "port": _requests("port"),
+        "keys": lambda obj: [key.name for key in obj.spec.keys if key.public_key is None],
+    },
+    "instanceactions": {"instance": lambda obj: [(obj.namespace, obj.spec.instance.name)]},
+    "guests": {
+        "namespace": lambda obj: [obj.namespace],
+        "instance": lambda obj: [obj.spec.instance.uid],
+    },
+    "hypervisorreports": {
+        "orphan": lambda obj: [item.instance_uid for item in obj.status.orphans],
+    },
+    "ports": {"claim": _claim, "owner": lambda obj: obj.owner_uids},
+    "ipaddresses": {
+        "claim": lambda obj: [obj.spec.claim.uid],
+        "address": lambda obj: [(obj.spec.network_uid, obj.spec.address)],
+    },
+    "keypairs": {
+        "name": lambda obj: [obj.spec.display_name or obj.name],
+    },
+}
+
+
+class Stores:
+    """All stores. One event loop only."""
+
+    def __init__(self, changed: Changed) -> None:
+        """``changed(plural, old, new)`` is told every change of one of our objects."""
+        self.by_plural: dict[str, Store[Any, Any]] = {
+            kind.plural: self._make(kind, changed) for kind in WATCHED
+        }
+        self.nodes: dict[str, Json] = {}
+        self.namespaces: dict[str, Json] = {}
+        self.node_changed: Callable[[str], None] = lambda _: None
+        self.namespace_changed: Callable[[str], None] = lambda _: None
+        self._gaps: set[str] = set()
+        self.gap = asyncio.Event()
+        """Set when kopf listed a kind anew: deletions may have been missed."""
+        self._listed = False
+
+    def _make(self, kind: Kind, changed: Changed) -> Store[Any, Any]:
+        indices = {**JUDGES_INDICES.get(kind.plural, {}), **INDICES.get(kind.plural, {})}
+        return Store(
+            kind,
+            indices=indices,
+            changed=lambda old, new: changed(kind.plural, old, new),
+        )
+
+    def of(self, plural: str) -> Store[Any, Any]:
+        """The store of a kind."""
+        return self.by_plural[plural]
+
+    def feed(self, plural: str, type: str | None, obj: Json) -> None:
+        """Takes one event as kopf gives it; type None is an item of a list kopf made."""
+        if type is None and self._listed:
+            self._gaps.add(plural)
+            self.gap.set()
+        self.of(plural).handle(WatchEvent(type or "ADDED", obj))
+
+    def feed_node(self, type: str | None, obj: Json) -> None:
+        """Takes an event of a Node."""
+        self._feed_raw(self.nodes, type, obj, self.node_changed)
+
+    def feed_namespace(self, type: str | None, obj: Json) -> None:
+        """Takes an event of a Namespace."""
+        self._feed_raw(self.namespaces, type, obj, self.namespace_changed)
+
+    def _feed_raw(
+        self, held: dict[str, Json], type: str | None, obj: Json, changed: Callable[[str], None]
+    ) -> None:
+        name = obj["metadata"]["name"]
+        if type == "DELETED":
+            held.pop(name, None)
+        else:
+            held[name] = {"metadata": _slim(obj["metadata"])}
+        changed(name)
+
+    def terminating(self, namespace: str) -> bool:
+        """Whether a namespace is being deleted."""
+        found = self.namespaces.get(namespace)
+        return found is not None and bool(found["metadata"].get("deletionTimestamp"))
+
+    async def load(self, kube: KubePort) -> None:
+        """Lists everything once; afterwards the stores may be believed."""
+        for kind in WATCHED:
+            answer = await kube.list(resource_of(kind), limit=PAGE)
+            for item in answer["items"]:
+                self.of(kind.plural).observe(item)
+        for res, feed in ((NODES, self.feed_node), (NAMESPACES, self.feed_namespace)):
+            for item in (await kube.list(res, limit=PAGE))["items"]:
+                feed("ADDED", item)
+        self._listed = True
+
+    async def relist(self, kube: KubePort, plurals: Iterable[str] | None = None) -> None:
+        """Drops what vanished while nobody watched: names and uids only cross the wire.
+
+        Raises:
+            ApiUnavailable, Conflict: nothing was dropped of the kinds not yet done.
+        """
+        wanted = set(plurals) if plurals is not None else None
+        for kind in WATCHED:
+            if wanted is None or kind.plural in wanted:
+                await self._relist(kube, resource_of(kind), kind.plural)
+
+    def taken_gaps(self) -> set[str]:
+        """The kinds kopf listed anew since the last call."""
+        gaps, self._gaps = self._gaps, set()
+        self.gap.clear()
+        return gaps
+
+    async def _relist(self, kube: KubePort, res: Resource, plural: str) -> None:
+        answer = await kube.list(res, limit=PAGE, metadata_only=True)
+        keys = frozenset(key_of(item) for item in answer["items"])
+        self.of(plural).retain(keys, answer["metadata"]["resourceVersion"])
+
+
+def _slim(metadata: Json) -> Json:
+    kept = ("name", "uid", "labels", "deletionTimestamp", "resourceVersion")
+    return {key: metadata[key] for key in kept if key in metadata}
