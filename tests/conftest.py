@@ -1,0 +1,14 @@
+"""What every test stands on."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+def pytest_configure() -> None:
+    """States that the main thread has no event loop.
+
+    Unless that was said, asyncio makes one for whoever asks for the current loop, as the
+    asyncio plugin does before it sets its own; nobody would close that loop.
+    """
+    asyncio.set_event_loop(None)
