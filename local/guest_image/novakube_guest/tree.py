@@ -22,6 +22,7 @@ PROGRAMS = {
     "curl": ("usr/bin/curl",),
     "sudo": ("usr/bin/sudo", "usr/libexec/sudo/sudoers.so"),
     "util-linux": ("bin/lsblk", "sbin/blkid"),
+    "iputils-ping": ("bin/ping",),
     "e2fsprogs": ("sbin/resize2fs", "sbin/mke2fs"),
     "libpam-modules": ("lib/x86_64-linux-gnu/security/pam_permit.so",),
 }

@@ -26,7 +26,6 @@ class Guest:
     process: subprocess.Popen[bytes]
     console_file: Path
     monitor: Path
-    serial: Path
 
     def console(self) -> str:
         return self.console_file.read_text(errors="replace") if self.console_file.exists() else ""
@@ -42,6 +41,12 @@ class Guest:
             raise AssertionError(f"{error}\n{self.console()[-2000:]}") from None
         return self.console()
 
+    def type(self, text: str) -> None:
+        """Input on the serial console."""
+        assert self.process.stdin
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
     def order(self, command: str) -> None:
         """One QMP command."""
         with socket.socket(socket.AF_UNIX) as qmp:
@@ -51,7 +56,10 @@ class Guest:
             answers.readline()
             for execute in ("qmp_capabilities", command):
                 qmp.sendall(json.dumps({"execute": execute}).encode())
-                assert "return" in json.loads(answers.readline())
+                answer = json.loads(answers.readline())
+                while "event" in answer:
+                    answer = json.loads(answers.readline())
+                assert "return" in answer
 
 
 @pytest.fixture(scope="session")
@@ -75,18 +83,20 @@ def run(image: Path, tmp_path: Path) -> Iterator[Run]:
     with ExitStack() as stack:
 
         def start(*arguments: str) -> Guest:
-            number = len(list(tmp_path.iterdir()))
-            files = [tmp_path / f"{number}.{suffix}" for suffix in ("console", "qmp", "serial")]
+            console, monitor = tmp_path / "console", tmp_path / "qmp"
             command = [
                 "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-display", "none",
                 "-nodefaults", "-no-reboot",
-                "-chardev", f"socket,id=c,path={files[2]},server=on,wait=off,logfile={files[0]}",
-                "-serial", "chardev:c", "-qmp", f"unix:{files[1]},server=on,wait=off", *arguments,
+                "-chardev", "stdio,id=c,signal=off", "-serial", "chardev:c",
+                "-qmp", f"unix:{monitor},server=on,wait=off", *arguments,
             ]  # fmt: skip
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            with console.open("wb") as output:
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output)
+            assert process.stdin
+            stack.callback(process.stdin.close)
             stack.callback(process.wait, 10)
             stack.callback(process.kill)
-            return Guest(process, files[0], files[1], files[2])
+            return Guest(process, console, monitor)
 
         yield start
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -96,21 +95,18 @@ def test_tools_that_tests_of_guests_expect(run: Run, direct: list[str]) -> None:
 
 def shell(guest: Guest, command: str, pattern: str) -> str:
     """Logs in on the serial console if needed, runs a command, returns what it answered."""
-    with socket.socket(socket.AF_UNIX) as serial:
-        serial.connect(str(guest.serial))
-        if "~ $ " not in guest.console():
-            serial.sendall(b"novakube\n")
-            guest.wait_for("Password: ")
-            serial.sendall(b"novakube\n")
-            guest.wait_for("~ $ ")
-            # Kernel messages would land in the middle of answers.
-            serial.sendall(b"sudo dmesg -n 1; echo quiet''ed\n")
-            guest.wait_for("quieted")
-        mark = f"m{time.monotonic_ns()}"
-        # Quotes keep the mark out of the echoed line.
-        line = f"echo {mark}''b; {command}; echo {mark}''e\n"
-        serial.sendall(line.encode())
-        console = guest.wait_for(f"{mark}e")
+    if "~ $ " not in guest.console():
+        guest.type("novakube\n")
+        guest.wait_for("Password: ")
+        guest.type("novakube\n")
+        guest.wait_for("~ $ ")
+        # Kernel messages would land in the middle of answers.
+        guest.type("sudo dmesg -n 1; echo quiet''ed\n")
+        guest.wait_for("quieted")
+    mark = f"m{time.monotonic_ns()}"
+    # Quotes keep the mark out of the echoed line.
+    guest.type(f"echo {mark}''b; {command}; echo {mark}''e\n")
+    console = guest.wait_for(f"{mark}e")
     answer = console.split(f"{mark}b", 1)[1].split(f"{mark}e", 1)[0]
     found = re.search(pattern, answer)
     assert found, f"{command}: {answer!r}"
