@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
 
 from novakube_kit.access import ClusterAccess
-from novakube_kit.api_errors import UNAUTHORIZED, api_error, retry_after_s
-from novakube_kit.errors import ApiUnavailable, Forbidden, InvalidSpec
+from novakube_kit.api_calls import (
+    ATTEMPT_S,
+    JSON_ONLY,
+    METADATA_ONLY,
+    Call,
+    checked,
+    lines,
+    object_path,
+    rest_client,
+    selectors,
+    unreachable,
+)
+from novakube_kit.api_errors import UNAUTHORIZED, api_error
+from novakube_kit.errors import ApiUnavailable, Forbidden
 from novakube_kit.failpoints import failpoint
 from novakube_kit.kube import Json, JsonPatch, PatchType, Resource, WatchEvent
 from novakube_kit.metrics import API_REQUESTS, API_SECONDS
@@ -33,43 +39,17 @@ from novakube_kit.tokens import TokenSource
 
 DEADLINE_S = 30.0
 """A whole call with its retries."""
-ATTEMPT_S = 10.0
-"""One request and its answer; a list of a large cluster gets the whole deadline."""
 CONNECT_S = 5.0
 ATTEMPTS = 4
 BACKOFF_S = 0.1
 WATCH_GRACE_S = 15.0
 """How much longer than asked a watch may last before it is given up."""
-JSON_ONLY = "application/json"
-METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-"""Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ (Accept)."""
 
 _CONTENT_TYPES: Mapping[PatchType, str] = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
     "apply": "application/apply-patch+yaml",
 }
-_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9:._-]{1,253}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    verb: str
-    method: str
-    res: Resource
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-    content_type: str = "application/json"
-    repeatable: bool = True
-    """False: a request whose fate is unknown is not sent again."""
-    sub: str = ""
-    attempt_s: float = ATTEMPT_S
-    accept: str = JSON_ONLY
-
-    @property
-    def target(self) -> str:
-        return f"{self.res.plural}/{self.sub}" if self.sub else self.res.plural
 
 
 class AioKube:
@@ -93,7 +73,7 @@ class AioKube:
         self._access = access
         self._deadline_s = deadline_s
         self._user_agent = user_agent
-        self._rest = _rest_client(access)
+        self._rest = rest_client(access)
 
     @property
     def access(self) -> ClusterAccess:
@@ -129,7 +109,7 @@ class AioKube:
 
     async def get(self, res: Resource, name: str, namespace: str | None = None) -> Json:
         """One object. Raises NotFound."""
-        return await self._call(_Call("get", "GET", res, _path(res, namespace, name)))
+        return await self._call(Call("get", "GET", res, object_path(res, namespace, name)))
 
     async def list(
         self,
@@ -146,17 +126,15 @@ class AioKube:
         Raises:
             Conflict: reason Expired: the pages outlived the server's history; begin again.
         """
-        query = _selectors(label_selector, field_selector)
+        query = selectors(label_selector, field_selector)
         if limit:
             query["limit"] = str(limit)
-        path = _path(res, namespace)
+        path = object_path(res, namespace)
         accept = METADATA_ONLY if metadata_only else JSON_ONLY
         items: list[Json] = []
         while True:
             page = await self._call(
-                _Call(
-                    "list", "GET", res, path, query, attempt_s=self._deadline_s, accept=accept
-                )
+                Call("list", "GET", res, path, query, attempt_s=self._deadline_s, accept=accept)
             )
             items += page.get("items") or []
             token = page["metadata"].get("continue")
@@ -181,22 +159,22 @@ class AioKube:
             Conflict: reason Expired: list again.
             ApiUnavailable: the connection broke or the server asks to wait.
         """
-        query = _selectors(label_selector, field_selector) | {
+        query = selectors(label_selector, field_selector) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
             "timeoutSeconds": str(timeout_s),
         }
-        call = _Call("watch", "GET", res, _path(res, namespace), query)
+        call = Call("watch", "GET", res, object_path(res, namespace), query)
         response = await self._opened(call, timeout_s + WATCH_GRACE_S)
         try:
-            async for line in _lines(response.content):
+            async for line in lines(response.content):
                 event = orjson.loads(line)
                 if event["type"] == "ERROR":
                     raise api_error(int(event["object"].get("code") or 500), event["object"])
                 yield WatchEvent(event["type"], event["object"])
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(call, error) from error
+            raise unreachable(call, error) from error
         finally:
             response.close()
 
@@ -210,8 +188,8 @@ class AioKube:
         name: str | None = None,
     ) -> Json:
         """POST, never repeated. Raises AlreadyExists, InvalidSpec, Forbidden, NotFound."""
-        path = _path(res, namespace, name, sub)
-        call = _Call("create", "POST", res, path, body=body, repeatable=False, sub=sub)
+        path = object_path(res, namespace, name, sub)
+        call = Call("create", "POST", res, path, body=body, repeatable=False, sub=sub)
         return await self._write(call)
 
     async def patch(
@@ -236,11 +214,11 @@ class AioKube:
         if patch_type == "apply":
             query["force"] = "true"
         repeatable = not isinstance(patch, list) or bool(patch and patch[0].get("op") == "test")
-        call = _Call(
+        call = Call(
             "patch",
             "PATCH",
             res,
-            _path(res, namespace, name, sub),
+            object_path(res, namespace, name, sub),
             query,
             patch,
             _CONTENT_TYPES[patch_type],
@@ -253,8 +231,8 @@ class AioKube:
         self, res: Resource, name: str, body: Json, namespace: str | None = None, *, sub: str = ""
     ) -> Json:
         """PUT; conditional on the body's resourceVersion (Conflict)."""
-        path = _path(res, namespace, name, sub)
-        return await self._write(_Call("update", "PUT", res, path, body=body, sub=sub))
+        path = object_path(res, namespace, name, sub)
+        return await self._write(Call("update", "PUT", res, path, body=body, sub=sub))
 
     async def delete(
         self,
@@ -280,16 +258,16 @@ class AioKube:
         if uid or resource_version:
             body["preconditions"] = {key: value for key, value in wanted.items() if value}
         answer = await self._write(
-            _Call("delete", "DELETE", res, _path(res, namespace, name), body=body)
+            Call("delete", "DELETE", res, object_path(res, namespace, name), body=body)
         )
         return None if answer.get("kind") == "Status" else answer
 
-    async def _write(self, call: _Call) -> Json:
+    async def _write(self, call: Call) -> Json:
         name = f"kube.{call.verb}.{call.res.plural}"
         with failpoint(f"{name}.{call.sub}" if call.sub else name):
             return await self._call(call)
 
-    async def _call(self, call: _Call) -> Json:
+    async def _call(self, call: Call) -> Json:
         give_up_at = time.monotonic() + self._deadline_s
         attempt = 0
         refreshed = False
@@ -313,7 +291,7 @@ class AioKube:
         self._access.token.invalidate()
         return True
 
-    async def _attempt(self, call: _Call, left_s: float) -> Json:
+    async def _attempt(self, call: Call, left_s: float) -> Json:
         timeout = aiohttp.ClientTimeout(
             total=max(0.001, min(call.attempt_s, left_s)), sock_connect=CONNECT_S
         )
@@ -329,11 +307,11 @@ class AioKube:
             )
             content: bytes = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(call, error) from error
+            raise unreachable(call, error) from error
         API_SECONDS.labels(call.verb).observe(time.perf_counter() - started)
-        return _checked(call, answer.response, content)
+        return checked(call, answer.response, content)
 
-    async def _opened(self, call: _Call, lasting_s: float) -> aiohttp.ClientResponse:
+    async def _opened(self, call: Call, lasting_s: float) -> aiohttp.ClientResponse:
         """The response of a watch, its status checked and its body unread."""
         timeout = aiohttp.ClientTimeout(total=lasting_s, sock_connect=CONNECT_S)
         refreshed = False
@@ -350,13 +328,13 @@ class AioKube:
                         return response
                     content = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _unreachable(call, error) from error
+                raise unreachable(call, error) from error
             try:
-                _checked(call, response, content)
+                checked(call, response, content)
             except Forbidden as error:
                 refreshed = self._refresh(error, refreshed)
 
-    async def _headers(self, call: _Call) -> dict[str, str]:
+    async def _headers(self, call: Call) -> dict[str, str]:
         headers = {
             "Accept": call.accept,
             "Content-Type": call.content_type,
@@ -366,79 +344,12 @@ class AioKube:
             headers["Authorization"] = f"Bearer {await self._access.token.token()}"
         return headers
 
-    def _url(self, call: _Call) -> str:
+    def _url(self, call: Call) -> str:
         url = self._access.server + call.path
         return f"{url}?{urlencode(call.query)}" if call.query else url
-
-
-def _rest_client(access: ClusterAccess) -> RESTClientObject:
-    with tempfile.TemporaryDirectory(prefix="novakube-") as directory:
-        # OpenSSL reads a client certificate from files only; they live until it has read them.
-        certificate = key = None
-        if access.certificate_pem and access.key_pem:
-            certificate, key = Path(directory, "tls.crt"), Path(directory, "tls.key")
-            certificate.write_text(access.certificate_pem)
-            key.write_text(access.key_pem)
-        return RESTClientObject(
-            Configuration(
-                host=access.server,
-                ca_cert_data=access.ca_pem,
-                cert_file=str(certificate) if certificate else None,
-                key_file=str(key) if key else None,
-                # Watches hold a connection each; the callers bound their own concurrency.
-                connection_pool_maxsize=0,
-                # aiohttp would look for proxies and netrc at every request.
-                client_session_kwargs={"trust_env": False},
-            )
-        )
-
-
-def _path(res: Resource, namespace: str | None, name: str | None = None, sub: str = "") -> str:
-    """The URL path; names come from users, so nothing but a name may pass."""
-    for what, segment in (("namespace", namespace), ("name", name)):
-        if segment is not None and not _SEGMENT.fullmatch(segment):
-            raise InvalidSpec(f"{what} {segment!r} is no legal name of a Kubernetes object")
-    return res.path(namespace, name, sub)
-
-
-def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
-    wanted = {"labelSelector": label_selector, "fieldSelector": field_selector}
-    return {key: value for key, value in wanted.items() if value}
-
-
-def _checked(call: _Call, response: aiohttp.ClientResponse, content: bytes) -> Json:
-    API_REQUESTS.labels(call.verb, call.target, response.status).inc()
-    try:
-        body: Json = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        # A proxy's page or a cut answer; its first words are the best cause there is.
-        body = {"message": content[:200].decode("utf-8", "replace").strip()}
-        if response.status < 400:
-            raise ApiUnavailable(f"{call.verb} {call.path}: answer is no JSON") from error
-    if response.status < 400:
-        return body
-    raise api_error(response.status, body, retry_after_s(response.headers.get("Retry-After")))
-
-
-def _unreachable(call: _Call, error: Exception) -> ApiUnavailable:
-    API_REQUESTS.labels(call.verb, call.target, "none").inc()
-    return ApiUnavailable(
-        f"{call.verb} {call.path}: no answer from the Kubernetes API: "
-        f"{str(error) or type(error).__name__}"
-    )
 
 
 def _pause_s(error: ApiUnavailable, attempt: int) -> float:
     if error.after_s is not None:
         return error.after_s
     return BACKOFF_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
-
-
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length; StreamReader.readline refuses those over its buffer."""
-    rest = b""
-    async for chunk in stream.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                yield line
