@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import aiohttp
 
 from novakube_crds.v1alpha1.hypervisor import HYPERVISOR
 from novakube_crds.v1alpha1.instance import INSTANCE
-from novakube_kit.errors import ApiUnavailable, NotFound, Retryable
+from novakube_kit.errors import NotFound, Retryable
 from novakube_kit.kube import KubePort
 from novakube_kit.resources import resource_of
 
@@ -31,9 +31,15 @@ class GuestPlace:
 
 
 class AgentUnreachable(Retryable):
-    """The node's agent did not answer in time."""
+    """The node's agent cannot be reached, is not who it should be, or broke off."""
 
     reason = "AgentUnreachable"
+
+
+class AgentFailed(Retryable):
+    """The node's agent answered, but with an error."""
+
+    reason = "AgentFailed"
 
 
 async def place_of(kube: KubePort, namespace: str, name: str) -> GuestPlace:
@@ -41,7 +47,7 @@ async def place_of(kube: KubePort, namespace: str, name: str) -> GuestPlace:
 
     Raises:
         NotFound: no such Instance, or it has no guest yet; the message says which.
-        AgentUnreachable: the node has reported no address.
+        AgentUnreachable: the node is not known any more, or has reported no address.
     """
     instance = await kube.get(INSTANCES, name, namespace)
     status = instance.get("status", {})
@@ -49,7 +55,12 @@ async def place_of(kube: KubePort, namespace: str, name: str) -> GuestPlace:
     if not guest or not node:
         state = status.get("state", "unknown")
         raise NotFound(f"instance {namespace}/{name} is on no node yet (state {state})")
-    hypervisor = (await kube.get(HYPERVISORS, node)).get("status", {})
+    try:
+        hypervisor = (await kube.get(HYPERVISORS, node)).get("status", {})
+    except NotFound as error:
+        raise AgentUnreachable(
+            f"instance {namespace}/{name} is on node {node}, which has no Hypervisor any more"
+        ) from error
     address, port = hypervisor.get("address"), hypervisor.get("agentPort")
     if not address or not port:
         raise AgentUnreachable(f"the agent of node {node} has reported no address yet")
@@ -67,8 +78,7 @@ def client_context(tls_dir: Path) -> ssl.SSLContext:
 class AgentClient:
     """Streams bytes from agents; one connection pool for the process.
 
-    ``tls`` is rebuilt by ``reload`` when the certificate was rotated; connections that are
-    open keep what they were opened with.
+    After ``reload`` new connections show the rotated certificate; open ones keep theirs.
     """
 
     def __init__(self, tls_dir: Path, timeout_s: float) -> None:
@@ -86,12 +96,14 @@ class AgentClient:
         if self._session is not None:
             await self._session.close()
 
-    async def console_log(self, place: GuestPlace, tail_bytes: int) -> AsyncIterator[bytes]:
+    async def console_log(self, place: GuestPlace, tail_bytes: int) -> AsyncGenerator[bytes, None]:
         """The last bytes of a guest's console log.
 
         Raises:
             NotFound: the guest has no console log (never started).
-            AgentUnreachable: the agent does not answer, or breaks off.
+            AgentFailed: the agent refused or failed; the message has its words.
+            AgentUnreachable: the agent cannot be reached, has a certificate of another name
+                or authority, or breaks off.
         """
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
@@ -105,11 +117,13 @@ class AgentClient:
                     raise NotFound(f"guest {place.guest} has no console log yet")
                 if answer.status != 200:
                     text = (await answer.text())[:200]
-                    raise ApiUnavailable(f"agent of {place.node}: HTTP {answer.status}: {text}")
+                    raise AgentFailed(
+                        f"the agent of node {place.node} answered {answer.status}: {text}"
+                    )
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     yield chunk
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise AgentUnreachable(
-                f"the agent of node {place.node} ({place.address}:{place.port}) does not answer: "
-                f"{error or type(error).__name__}"
+                f"the agent of node {place.node} ({host}:{place.port}) cannot be reached: "
+                f"{str(error) or type(error).__name__}"
             ) from error

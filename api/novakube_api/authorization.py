@@ -10,16 +10,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from novakube_kit.errors import Forbidden
-from novakube_kit.kube import KubePort, Resource
-
-TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", namespaced=False)
-ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", namespaced=False)
+from novakube_kit.kube import KubePort
+from novakube_kit.resources import SUBJECTACCESSREVIEWS, TOKENREVIEWS
 
 
 class Unauthenticated(Forbidden):
     """There is no token, or the API server does not know it."""
 
     reason = "Unauthorized"
+
+
+class Denied(Forbidden):
+    """The caller lacks the right.
+
+    A plain ``Forbidden`` comes from our own requests: then it is novakube-api that lacks one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ async def authenticate(kube: KubePort, token: str) -> Caller:
         "kind": "TokenReview",
         "spec": {"token": token},
     }
-    status: dict[str, Any] = (await kube.create(TOKEN_REVIEWS, body)).get("status", {})
+    status: dict[str, Any] = (await kube.create(TOKENREVIEWS, body)).get("status", {})
     if not status.get("authenticated"):
         raise Unauthenticated("the token is not valid (expired, or of another cluster)")
     user = status["user"]
@@ -86,7 +91,7 @@ async def authorize(kube: KubePort, caller: Caller, right: Right) -> None:
     """Asks the API server whether the caller has a right.
 
     Raises:
-        Forbidden: it has not; the message names caller and right.
+        Denied: it has not; the message names caller and right.
         ApiUnavailable: the API server did not answer.
     """
     spec: dict[str, Any] = {
@@ -109,6 +114,6 @@ async def authorize(kube: KubePort, caller: Caller, right: Right) -> None:
         "kind": "SubjectAccessReview",
         "spec": spec,
     }
-    status = (await kube.create(ACCESS_REVIEWS, body)).get("status", {})
+    status = (await kube.create(SUBJECTACCESSREVIEWS, body)).get("status", {})
     if not status.get("allowed"):
-        raise Forbidden(f'"{caller.username}" may not {right}')
+        raise Denied(f'"{caller.username}" may not {right}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 
 import structlog
@@ -21,7 +22,12 @@ log = structlog.get_logger(__name__)
 
 
 async def serve(settings: Settings, access: ClusterAccess) -> None:
-    """Serves until SIGTERM; open answers get 10 s to end."""
+    """Serves until SIGTERM; open answers get 10 s to end.
+
+    Raises:
+        InvalidSpec: the certificate cannot be used.
+    """
+    seen = tls.stamp(settings.tls_dir)
     context = tls.server_context(settings.tls_dir)
     agents = AgentClient(settings.tls_dir, settings.agent_timeout_s)
     kube = AioKube(access)
@@ -36,7 +42,7 @@ async def serve(settings: Settings, access: ClusterAccess) -> None:
     )
     config.load()
     config.ssl = context
-    follower = asyncio.create_task(tls.follow(settings.tls_dir, context, agents.reload))
+    follower = asyncio.create_task(tls.follow(settings.tls_dir, context, agents.reload, seen))
     try:
         log.info("Serving", host=settings.listen_host, port=settings.listen_port)
         await uvicorn.Server(config).serve()
@@ -50,15 +56,17 @@ async def serve(settings: Settings, access: ClusterAccess) -> None:
 
 def main() -> None:
     """Runs the process; ends with 1 and one clear line when it cannot start."""
+    # uvicorn sends itself the signal again once it has ended; that is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     configure_logging()
     try:
         settings = load()
+        configure_logging(settings.log_level)
         tls.wait_for_files(settings.tls_dir, settings.tls_wait_s)
-        access = discover()
+        asyncio.run(serve(settings, discover()))
     except NovakubeError as error:
         log.critical("Not started", reason=error.reason, error=error.message)
         sys.exit(1)
-    asyncio.run(serve(settings, access))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import structlog
 
-from novakube_kit.errors import Retryable
+from novakube_kit.errors import InvalidSpec, Retryable
 
 FILES = ("tls.crt", "tls.key", "ca.crt")
-CHECK_INTERVAL_S = 30.0
+CHECK_INTERVAL_S = 5.0
 log = structlog.get_logger(__name__)
 
 
@@ -43,16 +43,36 @@ def wait_for_files(directory: Path, deadline_s: float) -> None:
 
 
 def server_context(directory: Path) -> ssl.SSLContext:
-    """TLS of the HTTPS port; callers show Kubernetes tokens, not certificates."""
+    """TLS of the HTTPS port; callers show Kubernetes tokens, not certificates.
+
+    Raises:
+        InvalidSpec: the pair is unreadable, or no pair.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
+    try:
+        context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidSpec(
+            f"tls.crt and tls.key in {directory} cannot be used: {error}", reason="NoCertificate"
+        ) from error
     return context
 
 
-async def follow(directory: Path, context: ssl.SSLContext, changed: Callable[[], None]) -> None:
-    """Loads a rotated certificate into the living context, for ever."""
-    seen = stamp(directory)
+async def follow(
+    directory: Path,
+    context: ssl.SSLContext,
+    changed: Callable[[], None],
+    seen: tuple[int, ...] | None,
+) -> None:
+    """Loads a rotated certificate into the living context, for ever.
+
+    Args:
+        directory: with the three files.
+        context: of the HTTPS port.
+        changed: told after each load.
+        seen: ``stamp`` taken before the context was first loaded, so that nothing is missed.
+    """
     while True:
         await asyncio.sleep(CHECK_INTERVAL_S)
         now = stamp(directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -16,7 +17,8 @@ router = APIRouter(prefix="/kubectl/v1")
 NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 DEFAULT_TAIL_BYTES = 100 * 1024
 """Nova's MAX_CONSOLE_BYTES (nova/virt/libvirt/driver.py)."""
-MAX_TAIL_BYTES = 16 * 1024 * 1024
+MAX_TAIL_BYTES = 8 * 1024 * 1024
+"""As much as an agent gives (novakube_agent.server.TAIL_MAX)."""
 
 
 @router.get("/namespaces/{namespace}/instances/{name}/console-log")
@@ -40,8 +42,10 @@ async def console_log(
     first = await anext(stream, b"")
 
     async def body() -> AsyncIterator[bytes]:
-        yield first
-        async for chunk in stream:
-            yield chunk
+        # Closed at once when the caller goes away, and with it the agent's connection.
+        async with aclosing(stream):
+            yield first
+            async for chunk in stream:
+                yield chunk
 
     return StreamingResponse(body(), media_type="text/plain; charset=utf-8")
