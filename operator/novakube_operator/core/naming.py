@@ -17,7 +17,9 @@ def hostname(display_name: str, default: str) -> str:
 
     Source: nova/utils.py sanitize_hostname.
     """
-    plain = unicodedata.normalize("NFKD", display_name).encode("latin-1", "ignore").decode("latin-1")
+    plain = (
+        unicodedata.normalize("NFKD", display_name).encode("latin-1", "ignore").decode("latin-1")
+    )
     plain = re.sub(r"[ _]", "-", plain)
     plain = re.sub(r"[^a-zA-Z0-9.-]+", "", plain).lower().strip(".-")
     return plain[:HOSTNAME_MAX].strip(".-") or default[:HOSTNAME_MAX]

@@ -6,7 +6,6 @@ One table for ``spec.powerState`` and one for actions; the agent has the last wo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from novakube_crds.base import PowerState
 
@@ -68,4 +67,4 @@ def action_order(action: str, now: str) -> tuple[PowerState | None, str]:
     allowed, wanted = ACTIONS[action]
     if now not in allowed:
         return None, f"{action} needs a guest that is {' or '.join(allowed)}; it is {now}"
-    return cast("PowerState", wanted), ""
+    return wanted, ""

@@ -40,7 +40,7 @@ def memory(host: Host, request: Request) -> str | None:
 
 
 def cpu(host: Host, request: Request) -> str | None:
-    """vCPUs by ratio and reservation."""
+    """VCPUs by ratio and reservation."""
     short = request.wanted.vcpus - host.free_vcpus()
     return f"short of {short} vCPUs" if short > 0 else None
 

@@ -18,7 +18,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """vCPUs, memory and disk, wanted or used."""
+    """Virtual CPUs, memory and disk, wanted or used."""
 
     vcpus: int = 0
     memory_mib: int = 0
@@ -54,7 +54,7 @@ class Host:
     used: Amounts = Amounts()
 
     def free_vcpus(self) -> int:
-        """vCPUs that may still be promised."""
+        """VCPUs that may still be promised."""
         ratio = self.spec.cpu_allocation_ratio or CPU_RATIO
         total = (self.capacity.vcpus - (self.spec.reserved_vcpus or 0)) * ratio
         return int(total) - self.used.vcpus
