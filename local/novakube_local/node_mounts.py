@@ -9,7 +9,8 @@ from pathlib import Path
 MOUNT_TIMEOUT_S = 10
 KEPT = {"/var/lib/libvirt": "libvirt", "/var/log/libvirt": "log"}
 """On disk in the node's folder; the rest lives in memory."""
-IN_MEMORY = ("/run", "/etc/libvirt", "/var/cache/libvirt")
+IN_MEMORY = ("/run", "/etc/libvirt", "/etc/systemd", "/var/cache/libvirt")
+"""``/etc/systemd`` is hidden: no systemd runs in a node, so what the machine enabled is not."""
 QEMU_CONF = """\
 user = "root"
 group = "root"

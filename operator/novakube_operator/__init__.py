@@ -1,0 +1,1 @@
+"""novakube-operator: scheduler and conductor."""

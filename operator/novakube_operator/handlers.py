@@ -15,13 +15,13 @@ from novakube_kit.access import ClusterAccess
 from novakube_operator.stores import WATCHED, Stores
 
 BATCH_WINDOW_S = 0.01
-SERVER_TIMEOUT_S = 300.0
+SERVER_TIMEOUT_S = 300
 INACTIVITY_S = 150.0
 """Bookmarks come about every minute; silence this long is a dead connection."""
 
 
 def operator_settings() -> kopf.OperatorSettings:
-    """kopf as a watch engine only."""
+    """Kopf as a watch engine only."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True

@@ -53,6 +53,8 @@ INDICES: dict[str, dict[str, Index]] = {
     "instanceactions": {"instance": lambda obj: [(obj.namespace, obj.spec.instance.name)]},
     "guests": {
         "namespace": lambda obj: [obj.namespace],
+        "node": lambda obj: [obj.spec.hypervisor],
+        "network": lambda obj: [nic.network_uid for nic in obj.spec.nics],
         "instance": lambda obj: [obj.spec.instance.uid],
     },
     "hypervisorreports": {
@@ -122,6 +124,10 @@ class Stores:
         else:
             held[name] = {"metadata": _slim(obj["metadata"])}
         changed(name)
+
+    def wake_node(self, name: str) -> None:
+        """A node's heartbeat began or stopped."""
+        self.node_changed(name)
 
     def terminating(self, namespace: str) -> bool:
         """Whether a namespace is being deleted."""

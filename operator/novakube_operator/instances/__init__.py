@@ -1,0 +1,1 @@
+"""Instances: accepted, placed, followed, deleted; and the actions on them."""

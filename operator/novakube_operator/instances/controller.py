@@ -1,0 +1,122 @@
+"""One pass over one Instance, and what wakes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from novakube_kit.objects import Key, Object
+from novakube_operator.core.instance_status import newest
+from novakube_operator.instances.context import Context
+from novakube_operator.instances.create import create
+from novakube_operator.instances.delete import delete
+from novakube_operator.instances.follow import Follower
+
+AnyObject = Object[Any, Any]
+
+
+class InstanceController:
+    """Observe, decide, apply, report."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._unplaced: set[Key] = set()
+        """Instances without a Guest: looked at again when capacity changes."""
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass."""
+        context = self._context
+        obj = context.stores.of("instances").get(*key)
+        self._unplaced.discard(key)
+        if obj is None:
+            return None
+        guests = context.by("guests", "instance", obj.uid)
+        if obj.deleting:
+            return await delete(context, obj, guests)
+        if context.stores.terminating(obj.namespace):
+            return None
+        obj = await context.finalize(obj)
+        guest = newest(guests)
+        for older in guests:
+            if older is not guest:
+                await self._end_older(older)
+        if guest is not None:
+            return await Follower(context, obj, guest).run()
+        if obj.status.state == "Error" and obj.status.launched_at is not None:
+            return None
+        self._unplaced.add(key)
+        after = await create(context, obj)
+        if after is not None:
+            self._unplaced.discard(key)
+        return after
+
+    async def _end_older(self, guest: AnyObject) -> None:
+        if guest.status.phase == "Gone":
+            await self._context.remove(guest)
+        elif guest.spec.teardown is None:
+            await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
+
+    def keys(self) -> list[Key]:
+        """All Instances."""
+        return [obj.key for obj in self._context.stores.of("instances")]
+
+    def wakes(
+        self, plural: str, old: AnyObject | None, new: AnyObject | None
+    ) -> Iterator[tuple[Key, float]]:
+        """Instances that a change concerns; index lookups only."""
+        obj = new or old
+        if obj is None:
+            return
+        if plural == "instances":
+            if new is not None:
+                yield new.key, 0.0
+        elif plural == "guests":
+            identity = obj.spec.instance
+            yield (identity.namespace, identity.name), 0.0
+            if new is None:
+                yield from self._waiting()
+        elif plural == "hypervisors":
+            yield from self._of_hypervisor(old, new)
+        else:
+            yield from self._of_reference(plural, obj)
+
+    def _waiting(self) -> Iterator[tuple[Key, float]]:
+        for key in tuple(self._unplaced):
+            yield key, 0.0
+
+    def _of_hypervisor(
+        self, old: AnyObject | None, new: AnyObject | None
+    ) -> Iterator[tuple[Key, float]]:
+        """More room may have come; a node that falls silent shows in its Instances."""
+        yield from self._waiting()
+        obj = new or old
+        if obj is None or (old and new and old.status.conditions == new.status.conditions):
+            return
+        for guest in self._context.by("guests", "node", obj.name):
+            identity = guest.spec.instance
+            yield (identity.namespace, identity.name), 0.0
+
+    def _of_reference(self, plural: str, obj: AnyObject) -> Iterator[tuple[Key, float]]:
+        index = _REFERENCES.get(plural)
+        if index is None:
+            return
+        value = obj.name if plural in ("flavors", "keypairs") else obj.key
+        if plural == "keypairs":
+            value = obj.spec.display_name or obj.name
+        for instance in self._context.by("instances", index, value):
+            if instance.status.launched_at is None:
+                yield instance.key, 0.0
+        if plural in ("subnets", "ipaddresses"):
+            yield from self._waiting()
+
+
+_REFERENCES = {
+    "flavors": "flavor",
+    "images": "image",
+    "networks": "network",
+    "subnets": "subnet",
+    "ports": "port",
+    "keypairs": "keys",
+    "ipaddresses": "network",
+}
+"""Plural -> the index of Instances that refer to it."""

@@ -1,0 +1,146 @@
+"""From an accepted Instance to a Guest on a node: choose, claim, make.
+
+Each step is found again after a crash, so that nothing is made twice.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from novakube_crds.base import API_VERSION, FINALIZER
+from novakube_crds.v1alpha1.instance import (
+    FLAVOR_READY,
+    IMAGE_READY,
+    NETWORK_READY,
+    READY,
+    SCHEDULED,
+)
+from novakube_kit.errors import AlreadyExists, NotFound
+from novakube_kit.objects import Object
+from novakube_kit.resources import SECRETS
+from novakube_operator.core.accept import Accepted, NotAcceptable, accept
+from novakube_operator.core.guest_spec import amounts, guest_spec
+from novakube_operator.core.instance_status import Draft
+from novakube_operator.core.naming import guest_name
+from novakube_operator.core.nodes import namespace_of_node
+from novakube_operator.core.scheduling.choice import Choice, choose
+from novakube_operator.core.scheduling.hosts import Request
+from novakube_operator.instances.claims import Claims
+from novakube_operator.instances.context import RESOURCES, Context
+
+AnyObject = Object[Any, Any]
+USER_DATA_MAX_BYTES = 65535
+BUILDING_AFTER_S = 0.2
+"""A create that takes longer shows Building; a faster one saves the write."""
+
+
+async def create(context: Context, obj: AnyObject) -> float | None:
+    """One attempt; what stands in the way becomes the Instance's status."""
+    try:
+        accepted = accept(obj, context.get, context.by)
+        user_data = await _user_data(context, obj)
+        node = _choose(context, obj, accepted)
+        nics = [
+            await Claims(context, obj).nic(index, request)
+            for index, request in enumerate(accepted.nics)
+        ]
+    except NotAcceptable as problem:
+        await _refuse(context, obj, problem)
+        return None
+    zone = context.stores.of("hypervisors").get(None, node).status.availability_zone  # type: ignore[union-attr]
+    number = obj.status.incarnation + 1
+    spec = guest_spec(
+        obj, accepted, nics, node=node, zone=zone, incarnation=number,
+        user_data=user_data, epoch=context.epoch(),
+    )  # fmt: skip
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": "Guest",
+        "metadata": {"name": guest_name(obj.uid, number), "finalizers": [FINALIZER]},
+        "spec": spec.wire(),
+    }
+    context.accepted[obj.uid] = accepted
+    try:
+        await context.create("guests", body, namespace_of_node(node))
+    except AlreadyExists:
+        raw = await context.kube.get(
+            RESOURCES["guests"], guest_name(obj.uid, number), namespace_of_node(node)
+        )
+        context.stores.of("guests").observe(raw)
+    context.event(obj, "Scheduled", f"placed on {node}")
+    return BUILDING_AFTER_S
+
+
+async def _user_data(context: Context, obj: AnyObject) -> str | None:
+    """The user data in base64, from the spec or a Secret of the namespace."""
+    reference = obj.spec.user_data_secret_ref
+    if reference is None:
+        return str(obj.spec.user_data) if obj.spec.user_data is not None else None
+    where = f"spec.userDataSecretRef: secret {obj.namespace}/{reference.name}"
+    try:
+        secret = await context.kube.get(SECRETS, reference.name, obj.namespace)
+    except NotFound as error:
+        raise NotAcceptable(READY, "NotFound", f"{where} does not exist") from error
+    value = (secret.get("data") or {}).get(reference.key)
+    if value is None:
+        raise NotAcceptable(READY, "NotFound", f"{where} has no key {reference.key}")
+    size = len(base64.b64decode(value))
+    if len(value) > USER_DATA_MAX_BYTES:
+        message = f"{where}: {size} bytes are more than {USER_DATA_MAX_BYTES} in base64"
+        raise NotAcceptable(READY, "UserDataTooLarge", message)
+    return str(value)
+
+
+def _pinned(context: Context, accepted: Accepted) -> tuple[str, str] | None:
+    """The node a Network already has guests on: it cannot span nodes yet."""
+    for nic in accepted.nics:
+        for guest in context.by("guests", "network", nic.network.uid):
+            return guest.spec.hypervisor, nic.network.name
+    return None
+
+
+def _choose(context: Context, obj: AnyObject, accepted: Accepted) -> str:
+    pinned, forced = _pinned(context, accepted), obj.spec.forced_host
+    if pinned and forced and pinned[0] != forced:
+        message = (
+            f"spec.forcedHost {forced}: network {pinned[1]} has guests on {pinned[0]}; several "
+            "nodes in one network: not supported yet"
+        )
+        raise NotAcceptable(SCHEDULED, "NotSupportedYet", message)
+    request = Request(
+        amounts(accepted),
+        obj.spec.availability_zone,
+        forced or (pinned[0] if pinned else None),
+        frozenset(obj.status.refused_nodes),
+    )
+    hosts = [context.capacity.host(item) for item in context.stores.of("hypervisors")]
+    choice: Choice = choose(hosts, request)
+    if choice.node is not None:
+        return choice.node
+    message = choice.message
+    if pinned and not forced:
+        message = (
+            f"network {pinned[1]} has guests on {pinned[0]} (several nodes in one network: not "
+            f"supported yet); {message}"
+        )
+    raise NotAcceptable(SCHEDULED, "NoValidHost", message, pending=True)
+
+
+async def _refuse(context: Context, obj: AnyObject, problem: NotAcceptable) -> None:
+    """What stands in the way, in the condition it belongs to and in Ready."""
+    draft = Draft(obj, context.clock.now())
+    for type in (FLAVOR_READY, IMAGE_READY, NETWORK_READY, SCHEDULED):
+        if type != problem.condition:
+            draft.drop(type)
+    if problem.condition != READY:
+        draft.condition(problem.condition, "False", problem.reason, problem.message)
+    if problem.pending:
+        draft.working("Pending", problem.reason, problem.message)
+        draft.set(vm_state="building", task_state="scheduling", fault=None)
+    else:
+        draft.error(problem.reason, problem.message, code=400)
+    before = obj.status
+    await context.report(obj, draft.done())
+    if before.state not in ("Pending", "Error") or problem.message not in str(before.conditions):
+        context.event(obj, problem.reason, problem.message, warning=True)

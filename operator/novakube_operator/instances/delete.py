@@ -1,0 +1,74 @@
+"""Deletion wins from any state: order the teardown, wait for Gone, release, let go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from novakube_crds.base import FINALIZER
+from novakube_kit.errors import NotFound, Retryable
+from novakube_kit.objects import Object
+from novakube_kit.resources import CRDS
+from novakube_operator.core.instance_status import Draft
+from novakube_operator.instances.claims import Claims
+from novakube_operator.instances.context import RESOURCES, Context
+from novakube_operator.instances.records import deleted
+
+AnyObject = Object[Any, Any]
+CRD_CHECK_S = 30.0
+
+
+async def delete(context: Context, obj: AnyObject, guests: tuple[AnyObject, ...]) -> float | None:
+    """One pass over an Instance that is being deleted."""
+    if FINALIZER not in obj.finalizers:
+        return None
+    if guests:
+        await _refuse_while_crd_goes(context)
+        if obj.status.state != "Deleting":
+            draft = Draft(obj, context.clock.now())
+            draft.working("Deleting", "Deleting", "its guest is being taken down")
+            obj = await context.report(obj, draft.set(task_state="deleting").done())
+        for guest in guests:
+            await _end(context, guest)
+        return None
+    await Claims(context, obj).release()
+    context.accepted.pop(obj.uid, None)
+    context.history.note(deleted(obj))
+    await context.release(obj)
+    context.event(obj, "Deleted", "gone, with every trace on its node")
+    return None
+
+
+async def _end(context: Context, guest: AnyObject) -> None:
+    if guest.status.phase == "Gone":
+        await context.remove(guest)
+        return
+    hypervisor = context.get("hypervisors", None, guest.spec.hypervisor)
+    if hypervisor is not None and hypervisor.spec.forced_down:
+        # The administrator vouches that the node is dead; should it come back, its agent
+        # destroys what stands in ``fenced``.
+        if guest.uid not in hypervisor.status.fenced:
+            fenced = [*hypervisor.status.fenced, guest.uid]
+            await context.patch(hypervisor, {"status": {"fenced": fenced}}, "status")
+        await context.remove(guest)
+        return
+    if guest.spec.teardown is None:
+        await context.patch(guest, {"spec": {"teardown": "Destroy"}})
+
+
+async def _refuse_while_crd_goes(context: Context) -> None:
+    """Instances that vanish because their CRD is being deleted are no order to destroy.
+
+    Raises:
+        Retryable: the CRD is Terminating; finalizers stay.
+    """
+    name = f"{RESOURCES['instances'].plural}.{RESOURCES['instances'].group}"
+    try:
+        crd = await context.kube.get(CRDS, name)
+    except NotFound:
+        crd = {"metadata": {"deletionTimestamp": "gone"}}
+    if crd["metadata"].get("deletionTimestamp"):
+        raise Retryable(
+            f"CRD {name} is being deleted: no guest is destroyed for that",
+            reason="CRDTerminating",
+            after_s=CRD_CHECK_S,
+        )

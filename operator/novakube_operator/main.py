@@ -1,0 +1,217 @@
+"""The operator's process: kopf watches, our queues decide, one of all replicas leads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from typing import Any
+
+import kopf
+import uvloop
+
+from novakube_crds.base import SYSTEM_NAMESPACE
+from novakube_kit.access import ClusterAccess, discover
+from novakube_kit.clock import SystemClock
+from novakube_kit.errors import InvalidSpec, NovakubeError
+from novakube_kit.events import EventRecorder
+from novakube_kit.httpserver import HttpServer
+from novakube_kit.kube_aio import AioKube
+from novakube_kit.leader import LeaderElection
+from novakube_kit.logging import configure_logging
+from novakube_kit.store import AnyObject
+from novakube_operator.controllers import Controller, Controllers
+from novakube_operator.handlers import operator_settings, register
+from novakube_operator.instances.actions import ActionController
+from novakube_operator.instances.capacity import Capacity
+from novakube_operator.instances.context import Context
+from novakube_operator.instances.controller import InstanceController
+from novakube_operator.nodes.wiring import Nodes, node_controller
+from novakube_operator.resources.wiring import resource_controllers
+from novakube_operator.settings import Settings, read_settings
+from novakube_operator.sql import schema
+from novakube_operator.sql.engine import open_engine
+from novakube_operator.sql.history import History
+from novakube_operator.stores import Stores
+
+LEASE = "novakube-operator"
+RELIST_S = 300.0
+RETRY_S = 5.0
+log = logging.getLogger(__name__)
+
+
+class Process:
+    """Everything that lives as long as the process does."""
+
+    def __init__(self, settings: Settings, access: ClusterAccess) -> None:
+        self.settings = settings
+        self.stop = asyncio.Event()
+        self.failed: str | None = None
+        self._clock = SystemClock()
+        self._capacity = Capacity()
+        self._controllers = Controllers()
+        self.stores = Stores(self._changed)
+        self._kube = AioKube(access, user_agent="novakube-operator")
+        self._events = EventRecorder(self._kube, "novakube-operator", clock=self._clock)
+        self._engine = open_engine(settings.database_url)
+        self._history = History(self._engine, self._clock)
+        self._election = LeaderElection(
+            self._kube, SYSTEM_NAMESPACE, LEASE, settings.identity, changed=self._leadership
+        )
+        self._nodes = self._wire()
+        self._exit = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leading: asyncio.Task[None] | None = None
+
+    def _wire(self) -> Nodes:
+        context = Context(
+            self._kube,
+            self.stores,
+            self._capacity,
+            self._events,
+            self._history,
+            self._clock,
+            lambda: self._election.epoch,
+            self.settings.build_deadline_s,
+        )
+        instances, actions = InstanceController(context), ActionController(context)
+        self._controllers.add(
+            Controller(
+                "Instance",
+                instances.reconcile,
+                instances.wakes,
+                instances.keys,
+                self.settings.workers,
+            )
+        )
+        self._controllers.add(
+            Controller("InstanceAction", actions.reconcile, actions.wakes, actions.keys)
+        )
+        for controller in resource_controllers(self.stores, self._kube, self._clock):
+            self._controllers.add(controller)
+        wake = self.stores.wake_node
+        nodes = node_controller(self.stores, self._kube, self._clock, self.settings.api_url, wake)
+        queue = self._controllers.add(nodes.controller)
+        self.stores.node_changed = queue.add
+        return nodes
+
+    def _changed(self, plural: str, old: AnyObject | None, new: AnyObject | None) -> None:
+        if plural == "guests":
+            self._capacity.changed(old, new)
+        self._controllers.changed(plural, old, new)
+
+    async def startup(self, **_: Any) -> None:
+        """Loads the stores, then stands for leadership; kopf watches from then on."""
+        await asyncio.to_thread(self._open_database)
+        await self.stores.load(self._kube)
+        server = HttpServer(
+            self.settings.http_host, self.settings.http_port, {"process": lambda: self.failed}
+        )
+        await self._exit.enter_async_context(server)
+        for name, loop in (
+            ("events", self._events.run()),
+            ("history", self._history.run()),
+            ("heartbeats", self._nodes.watch_heartbeats()),
+            ("relist", self._relist()),
+            ("election", self._election.run()),
+        ):
+            task = asyncio.create_task(loop, name=name)
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+        log.info("stores loaded, standing for leadership")
+
+    def _open_database(self) -> None:
+        """SQLite is brought up by itself; a server's schema is novakube-manage's work."""
+        try:
+            if self._engine.dialect.name == "sqlite":
+                schema.sync(self._engine)
+            elif schema.version(self._engine) != schema.head():
+                log.error("the database needs: novakube-manage db sync; history waits")
+        except NovakubeError as error:
+            log.error("history waits: %s", error.message)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A loop of the process never ends by itself: without it the process must not go on."""
+        if not task.cancelled() and task.exception() is not None:
+            self.failed = f"{task.get_name()}: {task.exception()}"
+            log.critical("%s ended", task.get_name(), exc_info=task.exception())
+            self.stop.set()
+
+    def _leadership(self, leading: bool) -> None:
+        if leading:
+            log.info("leading, epoch %d", self._election.epoch)
+            self._leading = asyncio.create_task(self._lead(), name="lead")
+            self._leading.add_done_callback(self._ended)
+            return
+        log.warning("leadership lost: ending, to start again as a standby")
+        if self._leading is not None:
+            self._leading.cancel()
+        self.stop.set()
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._controllers.run())
+            group.create_task(self._nodes.keep_certificates())
+
+    async def _relist(self) -> None:
+        """Finds what vanished while nobody watched: every 5 minutes, and after a gap."""
+        while True:
+            gap = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RELIST_S):
+                    gap = await self.stores.gap.wait()
+            try:
+                await self.stores.relist(self._kube, self.stores.taken_gaps() if gap else None)
+            except NovakubeError as error:
+                log.warning("relist failed: %s", error.message)
+                await asyncio.sleep(RETRY_S)
+
+    async def cleanup(self, **_: Any) -> None:
+        """Ends in order: no more decisions, then what they said is written, then the Lease."""
+        if self._leading is not None:
+            self._leading.cancel()
+            await asyncio.gather(self._leading, return_exceptions=True)
+        await self._history.settled(5.0)
+        await self._events.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._exit.aclose()
+        await self._kube.close()
+        self._engine.dispose()
+
+
+async def run(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT, or until leadership is lost; the exit code."""
+    access = discover()
+    process = Process(settings, access)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.stop.set)
+    registry = kopf.OperatorRegistry()
+    register(registry, process.stores, access, process)
+    await kopf.operator(
+        registry=registry,
+        settings=operator_settings(),
+        clusterwide=True,
+        stop_flag=process.stop,
+    )
+    return 1 if process.failed else 0
+
+
+def main() -> None:
+    """Runs the process; ends with one clear line when it cannot start."""
+    try:
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        # Each event is a "handler succeeded" line there, and no decision of ours.
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+        sys.exit(uvloop.run(run(settings)))
+    except InvalidSpec as error:
+        sys.exit(f"novakube-operator: {error.message}")
+
+
+if __name__ == "__main__":
+    main()
