@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import structlog
+import logging
+
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -12,7 +13,7 @@ from novakube_api.agents import AgentFailed, AgentUnreachable
 from novakube_api.authorization import Denied, Unauthenticated
 from novakube_kit.errors import ApiUnavailable, NotFound, NovakubeError
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 _CODES: tuple[tuple[type[NovakubeError], int], ...] = (
     (Unauthenticated, 401),
@@ -53,7 +54,7 @@ async def answer(_: Request, error: Exception) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"} if code == 401 else None
         return status(code, error.reason, error.message, headers)
     # Our own request was refused: the caller can do nothing, the administrator must be told.
-    log.error("Request failed", reason=error.reason, error=error.message)
+    log.error("Request failed: %s: %s", error.reason, error.message)
     return status(500, "InternalError", f"novakube-api itself was refused: {error.message}")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 
-import structlog
 import uvicorn
 
 from novakube_api import app, tls
@@ -18,7 +18,7 @@ from novakube_kit.errors import NovakubeError
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.logging import configure_logging
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, access: ClusterAccess) -> None:
@@ -44,7 +44,7 @@ async def serve(settings: Settings, access: ClusterAccess) -> None:
     config.ssl = context
     follower = asyncio.create_task(tls.follow(settings.tls_dir, context, agents.reload, seen))
     try:
-        log.info("Serving", host=settings.listen_host, port=settings.listen_port)
+        log.info("Serving on %s port %d", settings.listen_host, settings.listen_port)
         await uvicorn.Server(config).serve()
     finally:
         follower.cancel()
@@ -65,7 +65,7 @@ def main() -> None:
         tls.wait_for_files(settings.tls_dir, settings.tls_wait_s)
         asyncio.run(serve(settings, discover()))
     except NovakubeError as error:
-        log.critical("Not started", reason=error.reason, error=error.message)
+        log.critical("Not started: %s: %s", error.reason, error.message)
         sys.exit(1)
 
 

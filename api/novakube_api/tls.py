@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from novakube_kit.errors import InvalidSpec, Retryable
 
 FILES = ("tls.crt", "tls.key", "ca.crt")
 CHECK_INTERVAL_S = 5.0
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 def stamp(directory: Path) -> tuple[int, ...] | None:
@@ -83,7 +82,7 @@ async def follow(
             changed()
         except (ssl.SSLError, OSError) as error:
             # A half-written pair: the next round sees the whole one.
-            log.warning("Certificate not loaded", directory=str(directory), error=str(error))
+            log.warning("Certificate not loaded from %s: %s", directory, error)
             continue
         seen = now
-        log.info("Certificate loaded again", directory=str(directory))
+        log.info("Certificate loaded again from %s", directory)
