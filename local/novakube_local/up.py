@@ -147,10 +147,21 @@ class Up:
         self.say("chart: CRDs, rights, admission policies")
         apply_chart(plane.kubeconfig, self.layout.root / CHART, "workloads=false")
         admin = plane.admin()
-        admin.ensure("/api/v1/namespaces", {"metadata": {"name": "demo"}})
+        self._first_namespace(admin)
         for name in node_names(self.nodes):
             ensure_node(admin, name)
         credentials.bind_rights(admin)
+
+    @staticmethod
+    def _first_namespace(admin: KubeHttp) -> None:
+        """``demo``, with the account whose tokens the kubectl plugin uses."""
+        account = {"kind": "ServiceAccount", "name": "novakube-cli", "namespace": "demo"}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"}
+        meta = {"metadata": {"name": "novakube-cli"}}
+        bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/demo/rolebindings"
+        admin.ensure("/api/v1/namespaces", {"metadata": {"name": "demo"}})
+        admin.ensure("/api/v1/namespaces/demo/serviceaccounts", meta)
+        admin.ensure(bindings, {**meta, "roleRef": role, "subjects": [account]})
 
     def remove_nodes(self) -> None:
         """Fewer nodes than before: as if their power was cut."""

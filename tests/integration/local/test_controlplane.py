@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from novakube_local.controlplane import ControlPlane
 from novakube_local.errors import LocalCloudError
 from novakube_local.kubehttp import ApiError, KubeHttp
-
 from tests.deadlines import EVENT_S, STOP_S
 from tests.waiting import wait_until_sync
 
