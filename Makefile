@@ -4,7 +4,7 @@ SHELL := /bin/sh
 export PYTHONSAFEPATH := 1
 PYTHON := .venv/bin/python
 LOCAL := $(PYTHON) -m novakube_local
-SOURCES := crds operator agents api local scripts tests
+SOURCES := crds operator agents api local scripts tests benchmarks
 
 # Of the command line only: `eval "$(make -s env)"` puts the cloud's own KUBECONFIG into the shell.
 ifneq ($(filter command line,$(origin KUBECONFIG)),)
@@ -53,13 +53,17 @@ check: ## ruff, mypy, import contracts, verify
 	.venv/bin/lint-imports
 	$(PYTHON) scripts/verify.py
 
+RECORD := .local/records/test.json
 .PHONY: test
-test: check ## everything a change must pass
-	$(PYTHON) -m pytest tests
+test: bootstrap check ## everything a change must pass (installs what it needs)
+	@rm -f $(RECORD)
+	$(PYTHON) -m pytest -p tests.record --record $(RECORD) tests
+	$(PYTHON) scripts/verify.py --ran $(RECORD)
 
 .PHONY: generate
 generate: ## CRDs and the API reference from the models
 	$(PYTHON) -m novakube_crds generate
+	$(PYTHON) -m benchmarks.table
 
 .PHONY: verify
 verify: ## promises, records and generated files against their sources
