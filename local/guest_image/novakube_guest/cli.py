@@ -99,14 +99,14 @@ def build(debs: list[Path], work: Path, out: Path) -> str:
     zstd = _tool(unpacked, "usr/bin/zstd")
     modules = select(modules_folder, MODULES, zstd)
     root = work / "root"
+    busybox = work / "static" / tree.locate(work / "static", "bin/busybox")
     applets = packages.run([*_tool(unpacked, "bin/busybox"), "--list-full"]).split()
-    tree.root_tree(unpacked, OVERLAY, root, kernel, modules, applets)
+    tree.root_tree(unpacked, busybox, OVERLAY, root, kernel, modules, applets)
     shutil.copyfile(image, out / "vmlinuz")
     lz4 = _tool(unpacked, "usr/bin/lz4")
     write_ramdisk(root, out / "initrd.img", lz4)
 
     boot = work / "boot"
-    busybox = work / "static" / tree.locate(work / "static", "bin/busybox")
     drivers = select(modules_folder, DISK_MODULES, zstd)
     tree.boot_tree(busybox, OVERLAY, boot, kernel, drivers)
     write_ramdisk(boot, root / "boot/initrd.img", lz4)

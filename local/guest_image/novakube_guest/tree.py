@@ -15,6 +15,10 @@ from novakube_guest.errors import BuildError
 from novakube_guest.modules import install
 
 BUSYBOX = "usr/bin/busybox"
+STATIC_BUSYBOX = "usr/bin/busybox-static"
+"""Runs our boot scripts: its shell has the applets built in, so that a command costs a fork and no
+loading of libraries, which is most of an emulated boot. It is not the shell of users: static
+glibc cannot resolve names."""
 USER_ID = 1000
 PROGRAMS = {
     "busybox": ("bin/busybox",),
@@ -131,6 +135,7 @@ def fix_owners(tree: Path) -> None:
 
 def root_tree(
     unpacked: Path,
+    static_busybox: Path,
     overlay: Path,
     tree: Path,
     kernel: str,
@@ -141,6 +146,8 @@ def root_tree(
     skeleton(tree)
     add_applets(applets, tree)
     add_programs(unpacked, tree)
+    shutil.copyfile(static_busybox, tree / STATIC_BUSYBOX)
+    (tree / STATIC_BUSYBOX).chmod(0o755)
     install(dict(modules), tree / "usr/lib/modules" / kernel)
     add_overlay(overlay, tree)
     fix_owners(tree)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from tests.deadlines import READY_S
 from tests.waiting import wait_until_sync
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.deadlines import READY_S
 from tests.integration.guest_image.conftest import NIC, RECIPE, Guest, Run
 from tests.waiting import wait_until_sync
