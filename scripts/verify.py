@@ -9,155 +9,253 @@ lane ``test``; without it, ids of that lane need only exist.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDS = ROOT / "tests" / "records"
-ROW = re.compile(
-    r"^\|(?P<sentence>[^|]+)\|(?P<proof>[^|]+)\|(?P<figure>[^|]*)\|(?P<commit>[^|]*)\|$"
-)
+HEADER = ["promise", "proof", "figure", "commit"]
 LANE = re.compile(r"^(test|fresh|bench|crash|reach|kubelet|tempest|soak|sabotage):(.+)$")
+GENERATED = (["novakube_crds", "generate", "--check"], ["benchmarks.table", "--check"])
+UNAVAILABLE_MOST = 5
+NOT_YET = "NotSupportedYet"
 
 
-def rows() -> list[tuple[str, list[str]]]:
-    """Sentence and proofs of each guarantee."""
-    found = []
-    for line in (ROOT / "docs" / "guarantees.md").read_text().splitlines():
-        match = ROW.match(line.strip())
-        if match is None or set(match["sentence"].strip()) <= {"-", " ", ":"}:
-            continue
-        proofs = re.findall(r"`([^`]+)`", match["proof"])
-        if match["sentence"].strip() != "promise":
-            found.append((match["sentence"].strip(), proofs))
-    return found
+class Row(NamedTuple):
+    """One guarantee."""
+
+    sentence: str
+    proofs: list[str]
+    commit: str
 
 
-def collected() -> set[str]:
-    """Ids pytest collects now, without parameters too."""
+def collect(root: Path) -> set[str]:
+    """Ids that pytest collects now."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests"],
-        cwd=ROOT,
+        cwd=root,
         capture_output=True,
         text=True,
         check=False,
     )
     if run.returncode != 0:
         sys.exit(f"verify: tests cannot be collected:\n{run.stdout[-3000:]}{run.stderr[-2000:]}")
-    ids = {line.strip() for line in run.stdout.splitlines() if "::" in line}
-    return ids | {node.split("[")[0] for node in ids}
-
-
-def record_of(path: Path, problems: list[str]) -> dict[str, str]:
-    """Cases of a record; complains of failures, skips and foreign commits."""
-    if not path.exists():
-        problems.append(f"{path.relative_to(ROOT)}: no record; run its lane")
-        return {}
-    record = json.loads(path.read_text())
-    commit = str(record["commit"]).removesuffix("+dirty")
-    ancestor = subprocess.run(
-        ["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=ROOT, check=False
-    )
-    if ancestor.returncode != 0:
-        problems.append(f"{path.name}: its commit {commit[:12]} is no ancestor of HEAD")
-    cases: dict[str, str] = record["cases"]
-    bad = [node for node, what in cases.items() if what != "passed"]
-    known = unavailable()
-    problems += [f"{path.name}: {node} {cases[node]}" for node in bad if node not in known]
-    return cases
-
-
-def unavailable() -> set[str]:
-    """Ids listed in tests/unavailable.txt."""
-    path = ROOT / "tests" / "unavailable.txt"
-    lines = path.read_text().splitlines() if path.exists() else []
-    ids = {line.split("#")[0].strip() for line in lines} - {""}
-    if len(ids) > 5:
-        sys.exit(f"verify: {len(ids)} ids in tests/unavailable.txt, 5 are allowed")
-    return ids
+    return {line.strip() for line in run.stdout.splitlines() if "::" in line}
 
 
 def passed(cases: dict[str, str], node: str) -> bool:
-    """Whether the id, or every parameter of it, passed."""
+    """Whether the id, or every parameter of it, ran and passed."""
     hits = [what for case, what in cases.items() if case == node or case.startswith(node + "[")]
     return bool(hits) and all(what == "passed" for what in hits)
 
 
-def bench_keys() -> set[str]:
-    """Keys of every figure under benchmarks/results."""
-    keys: set[str] = set()
-    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
-        keys |= set(json.loads(path.read_text()).get("figures", {}))
-    return keys
+@dataclass
+class Verification:
+    """One repository, and what is wrong with it."""
 
+    root: Path
+    ids: set[str]
+    ran: Path | None = None
+    problems: list[str] = field(default_factory=list)
 
-def check_rows(ran: Path | None, problems: list[str]) -> int:
-    """Each guarantee against its proofs; the number of rows."""
-    ids, lanes = collected(), {}
-    if ran is not None:
-        lanes["test"] = record_of(ran, problems)
-    table = rows()
-    for sentence, proofs in table:
-        if not proofs:
-            problems.append(f"guarantee without a proof: {sentence}")
-        for proof in proofs:
-            match = LANE.match(proof)
-            lane, node = (match[1], match[2]) if match else ("test", proof)
-            if lane == "bench":
-                if node not in bench_keys():
-                    problems.append(f"{sentence}: no figure {node} under benchmarks/results")
+    def __post_init__(self) -> None:
+        """Reads the record of the run that just ended."""
+        self._base = {node.split("[")[0] for node in self.ids}
+        self._lanes: dict[str, dict[str, str]] = {}
+        if self.ran is not None:
+            self._lanes["test"] = self.record(self.ran)
+            self._check_complete(self._lanes["test"])
+
+    # -- the table -------------------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        """Every guarantee; a row of another shape is a problem, never passed over."""
+        found = []
+        lines = (self.root / "docs" / "guarantees.md").read_text().splitlines()
+        for line in (line.strip() for line in lines if line.startswith("|")):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if cells == HEADER or set("".join(cells)) <= set("-: "):
                 continue
-            if lane == "test":
-                if node not in ids:
-                    problems.append(f"{sentence}: no such test: {node}")
-                elif ran is not None and not passed(lanes["test"], node):
-                    problems.append(f"{sentence}: did not run and pass: {node}")
+            if len(cells) != len(HEADER):
+                self.problems.append(f"docs/guarantees.md: a row has {len(cells)} cells: {line}")
                 continue
-            if lane not in lanes:
-                lanes[lane] = record_of(RECORDS / f"{lane}.json", problems)
-            if not passed(lanes[lane], node):
-                problems.append(f"{sentence}: {lane} has not passed {node}")
-    return len(table)
+            found.append(Row(cells[0], re.findall(r"`([^`]+)`", cells[1]), cells[3].strip("`")))
+        if not found:
+            self.problems.append("docs/guarantees.md: no guarantee")
+        return found
 
+    def check_rows(self) -> int:
+        """Each guarantee against its proofs; the number of rows."""
+        table = self.rows()
+        for row in table:
+            if not row.proofs:
+                self.problems.append(f"guarantee without a proof: {row.sentence}")
+            if row.commit and not self.ancestor(row.commit):
+                self.problems.append(f"{row.sentence}: commit {row.commit} is no ancestor of HEAD")
+            for proof in row.proofs:
+                why = self._lacking(proof)
+                if why:
+                    self.problems.append(f"{row.sentence}: {why}")
+        return len(table)
 
-def check_generated(problems: list[str]) -> None:
-    """Generated files against their sources."""
-    for command in (
-        ["novakube_crds", "generate", "--check"],
-        ["benchmarks.table", "--check"],
-    ):
+    def _lacking(self, proof: str) -> str | None:
+        """What a proof lacks, None when it holds."""
+        match = LANE.match(proof)
+        lane, node = (match[1], match[2]) if match else ("test", proof)
+        if lane == "bench":
+            return None if node in self.figures() else f"no figure {node} in benchmarks/results"
+        if lane == "test":
+            return self._lacking_test(node)
+        if lane not in self._lanes:
+            self._lanes[lane] = self.record(self.root / "tests" / "records" / f"{lane}.json")
+        return None if passed(self._lanes[lane], node) else f"{lane} has not passed {node}"
+
+    def _lacking_test(self, node: str) -> str | None:
+        if node not in self.ids and node not in self._base:
+            return f"no such test: {node}"
+        if self.ran is not None and not passed(self._lanes["test"], node):
+            return f"did not run and pass: {node}"
+        return None
+
+    # -- records ---------------------------------------------------------------------------
+
+    def record(self, path: Path) -> dict[str, str]:
+        """Cases of a record; complains of failures, skips and foreign commits."""
+        if not path.exists():
+            self.problems.append(f"{path.name}: no record; run its lane")
+            return {}
+        content = json.loads(path.read_text())
+        commit = str(content["commit"]).removesuffix("+dirty")
+        if not self.ancestor(commit):
+            self.problems.append(f"{path.name}: its commit {commit[:12]} is no ancestor of HEAD")
+        cases: dict[str, str] = content["cases"]
+        known = self.unavailable()
+        for node, what in cases.items():
+            if what != "passed" and node not in known:
+                self.problems.append(f"{path.name}: {node} {what}")
+        return cases
+
+    def _check_complete(self, cases: dict[str, str]) -> None:
+        """A run of the test lane holds every case there is, and no other."""
+        self.problems += [f"did not run: {node}" for node in sorted(self.ids - set(cases))]
+        self.problems += [f"ran, but is no case: {node}" for node in sorted(set(cases) - self.ids)]
+
+    def unavailable(self) -> set[str]:
+        """Ids listed in tests/unavailable.txt."""
+        path = self.root / "tests" / "unavailable.txt"
+        lines = path.read_text().splitlines() if path.exists() else []
+        ids = {line.split("#")[0].strip() for line in lines} - {""}
+        if len(ids) > UNAVAILABLE_MOST:
+            text = f"tests/unavailable.txt: {len(ids)} ids, {UNAVAILABLE_MOST} are allowed"
+            self.problems.append(text)
+        return ids
+
+    def figures(self) -> set[str]:
+        """Keys of every figure under benchmarks/results."""
+        keys: set[str] = set()
+        for path in (self.root / "benchmarks" / "results").glob("*.json"):
+            keys |= set(json.loads(path.read_text()).get("figures", {}))
+        return keys
+
+    def ancestor(self, commit: str) -> bool:
+        """Whether HEAD comes after the commit, or is it."""
         run = subprocess.run(
-            [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+            ["git", "merge-base", "--is-ancestor", commit, "HEAD"],
+            cwd=self.root,
+            capture_output=True,
+            check=False,
         )
-        if run.returncode != 0:
-            problems.append(f"{' '.join(command)}: {(run.stdout + run.stderr).strip()[-2000:]}")
+        return run.returncode == 0
+
+    # -- files against their sources -------------------------------------------------------
+
+    def check_generated(self) -> None:
+        """Generated files against what their sources generate."""
+        for command in GENERATED:
+            run = subprocess.run(
+                [sys.executable, "-m", *command],
+                cwd=self.root,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if run.returncode != 0:
+                said = (run.stdout + run.stderr).strip()[-2000:]
+                self.problems.append(f"{' '.join(command)}: {said}")
+
+    def check_not_yet(self) -> None:
+        """NotSupportedYet is answered only for what docs/not-yet.md names."""
+        named = set(re.findall(r"`([^`]+)`", (self.root / "docs" / "not-yet.md").read_text()))
+        for folder in ("operator", "agents"):
+            for path in sorted((self.root / folder).rglob("*.py")):
+                where = path.relative_to(self.root)
+                for line, why in not_yet(ast.parse(path.read_text()), named):
+                    self.problems.append(f"{where}:{line}: {why}")
 
 
-def check_not_yet(problems: list[str]) -> None:
-    """NotSupportedYet is answered only for what docs/not-yet.md names."""
-    named = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "not-yet.md").read_text()))
-    pattern = re.compile(r"not_supported_yet\(\s*\"([^\"]+)\"")
-    for path in (ROOT / "operator").rglob("*.py"):
-        for what in pattern.findall(path.read_text()):
-            if what not in named:
-                problems.append(f"{path.relative_to(ROOT)}: {what} is not in docs/not-yet.md")
+def not_yet(tree: ast.Module, named: set[str]) -> Iterator[tuple[int, str]]:
+    """Lines of a module that answer NotSupportedYet for what has no name in the list."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) == "not_supported_yet":
+            pattern = _pattern(node.args[0])
+            if pattern is None or not any(re.fullmatch(pattern, name) for name in named):
+                text = ast.unparse(node.args[0])
+                yield node.lineno, f"{text} is {NOT_YET}, but not in docs/not-yet.md"
+    for constant in _constants(tree):
+        yield constant.lineno, f"answers {NOT_YET} past not_supported_yet(), which is checked"
+
+
+def _name(function: ast.expr) -> str:
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+def _pattern(argument: ast.expr) -> str | None:
+    """What a text or an f-string matches; None for what only the running program knows."""
+    if isinstance(argument, ast.Constant):
+        return re.escape(str(argument.value))
+    if isinstance(argument, ast.JoinedStr):
+        parts = (
+            re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+"
+            for part in argument.values
+        )
+        return "".join(parts)
+    return None
+
+
+def _constants(tree: ast.AST) -> Iterator[ast.Constant]:
+    """The word itself, but for its definition and the one function that may say it."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.FunctionDef) and child.name == "not_supported_yet":
+            continue
+        if isinstance(child, ast.Assign) and _name(child.targets[0]) == "NOT_SUPPORTED_YET":
+            continue
+        if isinstance(child, ast.Constant) and child.value == NOT_YET:
+            yield child
+        yield from _constants(child)
 
 
 def main() -> None:
     """Runs every check; prints each problem; exits 1 when there is one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ran", type=Path, help="record of the run that just ended")
-    ran = parser.parse_args().ran
-    problems: list[str] = []
-    count = check_rows(ran.resolve() if ran else None, problems)
-    check_generated(problems)
-    check_not_yet(problems)
-    for problem in problems:
+    ran: Path | None = parser.parse_args().ran
+    verification = Verification(ROOT, collect(ROOT), ran.resolve() if ran else None)
+    count = verification.check_rows()
+    checks: tuple[Callable[[], None], ...] = (
+        verification.check_generated,
+        verification.check_not_yet,
+    )
+    for check in checks:
+        check()
+    for problem in verification.problems:
         print(f"verify: {problem}")
-    if problems:
+    if verification.problems:
         sys.exit(1)
     print(f"verify: {count} guarantees hold their proofs")
 
