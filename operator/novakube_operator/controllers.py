@@ -1,5 +1,7 @@
-"""The seam between stores and reconcilers: a Controller names itself, says which keys a change
-of any object wakes, and reconciles one key. Only the leader's workers run; keys wait otherwise.
+"""The seam between stores and reconcilers.
+
+A Controller names itself, says which keys a change of any object wakes, and reconciles one
+key. Only the leader's workers run; keys wait otherwise.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Controllers:
         """Works until cancelled: call it when leadership begins, cancel it when it ends."""
         async with asyncio.TaskGroup() as group:
             for controller, queue in self._entries:
-                for key in controller.keys():
+                everything = controller.keys()
+                for key in everything:
                     queue.add(key)
                 group.create_task(queue.run(controller.reconcile), name=controller.name)

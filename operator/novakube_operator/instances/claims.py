@@ -214,8 +214,9 @@ class Claims:
         return True
 
     async def release(self) -> None:
-        """After the last Guest is gone: operator-made Ports and addresses end, users' Ports
-        are free again and keep their addresses.
+        """After the last Guest is gone.
+
+        Operator-made Ports and addresses end; users' Ports are free again and keep theirs.
         """
         for port in self._context.by("ports", "owner", self._obj.uid):
             await self._context.remove(port)

@@ -10,7 +10,7 @@ from novakube_operator.core.instance_status import newest
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.create import create
 from novakube_operator.instances.delete import delete
-from novakube_operator.instances.follow import Follower
+from novakube_operator.instances.follow import Follower, given_up
 
 AnyObject = Object[Any, Any]
 
@@ -37,12 +37,10 @@ class InstanceController:
             return None
         obj = await context.finalize(obj)
         guest = newest(guests)
-        for older in guests:
-            if older is not guest:
-                await self._end_older(older)
+        await self._end_older(guests, guest)
         if guest is not None:
             return await Follower(context, obj, guest).run()
-        if obj.status.state == "Error" and obj.status.launched_at is not None:
+        if given_up(obj) or (obj.status.state == "Error" and obj.status.launched_at is not None):
             return None
         self._unplaced.add(key)
         after = await create(context, obj)
@@ -50,11 +48,15 @@ class InstanceController:
             self._unplaced.discard(key)
         return after
 
-    async def _end_older(self, guest: AnyObject) -> None:
-        if guest.status.phase == "Gone":
-            await self._context.remove(guest)
-        elif guest.spec.teardown is None:
-            await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
+    async def _end_older(self, guests: tuple[AnyObject, ...], kept: AnyObject | None) -> None:
+        """Superseded incarnations are torn down."""
+        for guest in guests:
+            if guest is kept:
+                continue
+            if guest.status.phase == "Gone":
+                await self._context.remove(guest)
+            elif guest.spec.teardown is None:
+                await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
 
     def keys(self) -> list[Key]:
         """All Instances."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from novakube_crds.conditions import rfc3339
+from novakube_crds.conditions import get_condition, rfc3339
 from novakube_crds.v1alpha1.hypervisor import AGENT_ALIVE
 from novakube_crds.v1alpha1.instance import (
     FLAVOR_READY,
@@ -12,6 +13,7 @@ from novakube_crds.v1alpha1.instance import (
     IMAGE_READY,
     NETWORK_READY,
     POWER_AS_SPECIFIED,
+    READY,
     SCHEDULED,
     Progress,
 )
@@ -25,6 +27,7 @@ from novakube_operator.instances.create import BUILDING_AFTER_S
 from novakube_operator.instances.records import launched
 
 AnyObject = Object[Any, Any]
+BUILD_TIMEOUT = "BuildTimeout"
 ALTERNATES = 3
 """Nodes tried for one creation. Source: nova.conf scheduler max_attempts."""
 NOT_THE_NODES_FAULT = frozenset(
@@ -55,16 +58,19 @@ class Follower:
             await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
             return None
         self._base()
-        match guest.status.phase:
+        return await self._by_phase()
+
+    async def _by_phase(self) -> float | None:
+        match self._guest.status.phase:
             case "Ready":
-                return await self._ready()
+                await self._ready()
             case "Rejected" | "Failed":
-                return await self._refused()
+                await self._refused()
             case "Lost":
-                await self._fail("Lost", guest.status.message)
-                return None
+                await self._fail("Lost", self._guest.status.message)
             case _:
                 return await self._building()
+        return None
 
     def _base(self) -> None:
         """What is true of every Instance with a Guest."""
@@ -108,7 +114,8 @@ class Follower:
         """The incarnation ended: its object goes, and the next pass makes the next one."""
         number = max(self._obj.status.incarnation, self._guest.spec.incarnation)
         self._draft.set(incarnation=number, guest=None, node=None, addresses=[])
-        if self._obj.status.state == "Error" and self._obj.status.launched_at is None:
+        status = self._obj.status
+        if status.state == "Error" and status.launched_at is None and not given_up(self._obj):
             self._draft.working("Scheduling", "Retrying", "the spec changed")
             self._draft.set(vm_state="building", fault=None, refused_nodes=[], flavor=None,
                             image=None, wanted_power_state=None, applied_power_state=None,
@@ -120,15 +127,15 @@ class Follower:
     async def _building(self) -> float | None:
         age = (self._context.clock.now() - self._guest.created_at).total_seconds()
         if age > self._context.build_deadline_s:
-            await self._fail("BuildTimeout",
-                             f"no guest after {self._context.build_deadline_s:.0f} s: "
-                             f"{self._guest.status.message or 'the node did not answer'}")  # fmt: skip
+            why = self._guest.status.message or "the node did not answer"
+            deadline_s = self._context.build_deadline_s
+            await self._fail(BUILD_TIMEOUT, f"no guest after {deadline_s:.0f} s: {why}")
             await self._context.patch(self._guest, {"spec": {"teardown": "Destroy"}})
             return None
         # creationTimestamp has whole seconds: what the caller waited counts, not this age.
-        if self._guest.status.phase == "Pending" and self._obj.status.state == "Scheduling":
-            if age < BUILDING_AFTER_S:
-                return BUILDING_AFTER_S
+        fresh = self._guest.status.phase == "Pending" and age < BUILDING_AFTER_S
+        if fresh and self._obj.status.state == "Scheduling":
+            return BUILDING_AFTER_S
         silent = self._silent()
         status = self._guest.status
         if silent:
@@ -227,13 +234,13 @@ class Follower:
             case "Restart":
                 self._draft.set(wanted_power_state="Running", power_sequence=sequence + 1)
             case "Delete":
-                try:
+                with contextlib.suppress(NotFound):
                     await self._context.kube.delete(
-                        RESOURCES["instances"], self._obj.name, self._obj.namespace,
+                        RESOURCES["instances"],
+                        self._obj.name,
+                        self._obj.namespace,
                         uid=self._obj.uid,
-                    )  # fmt: skip
-                except NotFound:
-                    pass
+                    )
                 return True
             case _:
                 self._draft.set(wanted_power_state="Stopped", power_sequence=sequence + 1)
@@ -268,9 +275,9 @@ class Follower:
         elif spec == applied and self._refused_before():
             return
         else:
-            self._draft.condition(POWER_AS_SPECIFIED, "False", "Differs",
-                                  f"spec.powerState {spec}, the effective wish is "
-                                  f"{self._draft.fields.get('wanted_power_state', wanted)}")  # fmt: skip
+            wish = self._draft.fields.get("wanted_power_state", wanted)
+            message = f"spec.powerState {spec}, the effective wish is {wish}"
+            self._draft.condition(POWER_AS_SPECIFIED, "False", "Differs", message)
 
     def _refused_before(self) -> bool:
         return any(
@@ -306,3 +313,10 @@ class Follower:
         if wanted is not None and sequence > spec.power_sequence:
             order = {"powerState": wanted, "powerSequence": sequence}
             self._guest = await self._context.patch(self._guest, {"spec": order})
+
+
+def given_up(obj: AnyObject) -> bool:
+    """Whether the build deadline ended it: only a change of the spec begins anew."""
+    ready = get_condition(obj.status.conditions, READY)
+    same = obj.status.observed_generation == obj.generation
+    return ready is not None and ready.reason == BUILD_TIMEOUT and same
