@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.deadlines import EVENT_S, READY_S
-from tests.waiting import wait_until_sync
 
 from novakube_crds.v1alpha1 import hypervisor, hypervisorreport
 from novakube_kit.kube import Json
@@ -21,6 +19,8 @@ from novakube_local import binaries
 from novakube_local.controlplane import ControlPlane
 from novakube_local.kubehttp import ApiError, KubeHttp
 from novakube_operator.core.nodes import mailbox
+from tests.deadlines import EVENT_S, READY_S
+from tests.waiting import wait_until_sync
 
 CHART = Path(__file__).parents[3] / "charts" / "novakube"
 SYSTEM = "novakube-system"

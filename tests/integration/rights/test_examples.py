@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.integration.rights.conftest import API, Caller, Cloud
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))

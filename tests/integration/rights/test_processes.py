@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from tests.integration.rights.conftest import (
     API,
     GUEST,
@@ -123,6 +124,18 @@ def test_node_reports_itself_and_beats(node: Caller) -> None:
         ("PATCH", f"{LEASES}/{SYSTEM}/leases/novakube-operator", beat),
     ):
         assert "cannot patch resource" in node.refused(method, path, body).message
+
+
+def test_node_reads_what_all_nodes_share(node: Caller, agent: Caller, cloud: Cloud) -> None:
+    leader = f"{LEASES}/{SYSTEM}/leases"
+    cloud.admin.may("POST", leader, {"metadata": {"name": "novakube-operator"}})
+    shared = [
+        f"{API}/{kind}" for kind in ("addressslices", "networks", "securitygroups", "subnets")
+    ]
+    for path in (*shared, f"{leader}/novakube-operator"):
+        node.may("GET", path)
+        assert "cannot" in agent.refused("GET", path).message
+    assert "cannot list" in node.refused("GET", leader).message
 
 
 def test_node_account_cannot_renew_itself(node: Caller, agent: Caller) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from tests.integration.rights.conftest import API, TENANT, Caller, Names, custom
 
 BASE = f"{API}/namespaces/{TENANT}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.chart.conftest import CHART, Objects, helm, named, rendered, template
 
 from novakube_crds.kind import Kind
 from novakube_crds.v1alpha1 import KINDS
+from tests.unit.chart.conftest import CHART, Objects, helm, named, rendered, template
 
 WORKLOADS = ("Deployment", "DaemonSet")
 
