@@ -1,0 +1,201 @@
+"""A whole control plane with one simulated node: the operator's and the agent's own processes,
+each with its account's token and the chart's rights."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from novakube_kit.kube import Json
+from novakube_local.controlplane import ControlPlane
+from novakube_local.kubehttp import ApiError, KubeHttp
+from tests.deadlines import EVENT_S, READY_S, STOP_S
+from tests.integration.api.cloud import GROUP, SYSTEM, free_port
+from tests.waiting import wait_until_sync
+
+NODE = "n1"
+MAILBOX = f"novakube-node-{NODE}"
+MERGE = "application/merge-patch+json"
+SHA256 = "0" * 64
+REQUESTS = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
+WRITES = ("POST", "PUT", "PATCH", "DELETE", "APPLY")
+
+
+class Child:
+    """One of our processes; its log is a file."""
+
+    def __init__(self, module: str, env: dict[str, str], log: Path) -> None:
+        self._module = module
+        self._env = env
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module],
+                env={**os.environ, **self._env}, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def check(self) -> None:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()[-4000:]
+
+    def end(self, how: signal.Signals) -> int:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        return self._process.wait(STOP_S)
+
+
+class Cloud:
+    """What tests do with it: apply, wait, count."""
+
+    def __init__(self, plane: ControlPlane, directory: Path) -> None:
+        self.admin: KubeHttp = plane.admin()
+        self.operator = Child(
+            "novakube_operator.main",
+            self._env(plane, directory, "operator")
+            | {"NOVAKUBE_DATABASE_URL": f"sqlite:///{directory / 'operator.sqlite'}"},
+            directory / "operator.log",
+        )
+        self.agent = Child(
+            "novakube_agent.main",
+            self._env(plane, directory, "agent", NODE)
+            | {
+                "NOVAKUBE_NODE": NODE,
+                "NOVAKUBE_DRIVER": "fake",
+                "NOVAKUBE_STATE_DIR": str(directory / "state"),
+                "NOVAKUBE_AGENT_LISTEN": "127.0.0.1:0",
+            },
+            directory / "agent.log",
+        )
+
+    @staticmethod
+    def _env(
+        plane: ControlPlane, directory: Path, part: str, node: str | None = None
+    ) -> dict[str, str]:
+        token = directory / f"{part}.token"
+        token.write_text(plane.token(SYSTEM, f"novakube-{part}", node))
+        return {
+            "NOVAKUBE_API_SERVER": plane.server,
+            "NOVAKUBE_CA_FILE": str(plane.ca_file),
+            "NOVAKUBE_TOKEN_FILE": str(token),
+            "NOVAKUBE_HTTP": f"127.0.0.1:{free_port()}",
+        }
+
+    def path(self, plural: str, name: str = "", namespace: str | None = "") -> str:
+        where = f"{GROUP}/namespaces/{namespace}" if namespace else GROUP
+        return f"{where}/{plural}" + (f"/{name}" if name else "")
+
+    def make(self, kind: str, name: str, spec: Json, namespace: str = "") -> Json:
+        body = {
+            "apiVersion": "novakube.dev/v1alpha1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        return self.admin.call("POST", self.path(f"{kind.lower()}s", "", namespace), body)
+
+    def list(self, plural: str, namespace: str = "") -> list[Json]:
+        items: list[Json] = self.admin.call("GET", self.path(plural, "", namespace))["items"]
+        return items
+
+    def get(self, plural: str, name: str, namespace: str = "") -> Json | None:
+        try:
+            return self.admin.call("GET", self.path(plural, name, namespace))
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def patch(self, plural: str, name: str, body: Json, namespace: str = "") -> Json:
+        return self.admin.call("PATCH", self.path(plural, name, namespace), body, MERGE)
+
+    def delete(self, plural: str, name: str, namespace: str = "") -> None:
+        self.admin.call("DELETE", self.path(plural, name, namespace))
+
+    def until(
+        self, plural: str, name: str, namespace: str, deadline_s: float = EVENT_S, **status: Any
+    ) -> Json:
+        """The object once its status has these values."""
+        seen: list[Json | None] = [None]
+
+        def reached() -> Json | None:
+            self.operator.check()
+            self.agent.check()
+            seen[0] = found = self.get(plural, name, namespace)
+            have = (found or {}).get("status", {})
+            return found if all(have.get(k) == v for k, v in status.items()) else None
+
+        try:
+            found = wait_until_sync(reached, f"{plural} {name} {status}", deadline_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {(seen[0] or {}).get('status')}") from error
+        assert found is not None
+        return found
+
+    def gone(self, plural: str, name: str, namespace: str) -> None:
+        wait_until_sync(
+            lambda: self.get(plural, name, namespace) is None, f"{plural} {name} gone", EVENT_S
+        )
+
+    def message(self, name: str, namespace: str, state: str, has: str) -> str:
+        """The Ready condition's message once the Instance is in that state for that cause."""
+
+        def said() -> str | None:
+            found = self.get("instances", name, namespace) or {}
+            status = found.get("status", {})
+            text = condition(found, "Ready").get("message", "")
+            return text if status.get("state") == state and has in text else None
+
+        try:
+            text = wait_until_sync(said, f"{name} {state}: {has}", EVENT_S)
+        except AssertionError as error:
+            found = self.get("instances", name, namespace) or {}
+            raise AssertionError(f"{error}; it is {found.get('status')}") from error
+        assert text is not None
+        return text
+
+    def writes(self) -> Counter[str]:
+        """Mutating requests so far by ``VERB resource/subresource``, answered 2xx."""
+        text = self.admin.call("GET", "/metrics")["text"]
+        counted: Counter[str] = Counter()
+        for labels, value in REQUESTS.findall(text):
+            of = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            if of["verb"] in WRITES and of["code"].startswith("2"):
+                name = f"{of['verb']} {of['resource']}/{of['subresource']}".rstrip("/")
+                counted[name] += int(float(value))
+        return counted
+
+    def until_ready(self, plural: str, name: str, namespace: str) -> None:
+        """Waits for the object's Ready condition."""
+        wait_until_sync(
+            lambda: condition(self.get(plural, name, namespace) or {}, "Ready").get("status")
+            == "True",
+            f"{plural} {name} Ready",
+            EVENT_S,
+        )
+
+    def until_schedulable(self) -> None:
+        def schedulable() -> bool:
+            self.operator.check()
+            found = self.get("hypervisors", NODE)
+            return condition(found or {}, "Schedulable").get("status") == "True"
+
+        try:
+            wait_until_sync(schedulable, f"{NODE} schedulable", READY_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.get('hypervisors', NODE)}") from error
+
+
+def condition(obj: Json, type: str) -> Json:
+    """The condition of that type, empty when it is not there."""
+    conditions: list[Json] = obj.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == type), {})
