@@ -80,8 +80,10 @@ class ActionController:
 
     async def _carry_on(self, action: AnyObject, instance: AnyObject) -> float | None:
         if action.status.state == "Pending":
-            running = self._status(action, state="Running", instance_uid=instance.uid,
-                                   started_at=instance.status.current_action.started_at)  # fmt: skip
+            began = instance.status.current_action.started_at
+            running = self._status(
+                action, state="Running", instance_uid=instance.uid, started_at=began
+            )
             action = await self._write(action, running)
         guest = core.newest(self._context.by("guests", "instance", instance.uid))
         if guest is None:
