@@ -107,9 +107,7 @@ class Admission:
             taken = self._taken(desired.uid, domains)
             short = shortage(desired.resources, taken, limits(capacity, orders))
             if short is None:
-                answer = replace(
-                    journal, admitted=desired.resources, nics=tuple(desired.spec.nics)
-                )
+                answer = replace(journal, admitted=desired.resources, nics=tuple(desired.spec.nics))
             else:
                 verdict = Verdict("Rejected", short[0], short[1], desired.generation)
                 answer = replace(journal, verdict=verdict)

@@ -39,9 +39,7 @@ class Heartbeat:
             }
             pause_s = self._interval_s * random.uniform(0.9, 1.0)  # noqa: S311
             try:
-                await self._kube.patch(
-                    LEASES, HEARTBEAT_LEASE, {"spec": spec}, self._namespace
-                )
+                await self._kube.patch(LEASES, HEARTBEAT_LEASE, {"spec": spec}, self._namespace)
                 self.failure = None
             except NovakubeError as error:
                 self.failure = f"heartbeat not renewed: {error.message}"

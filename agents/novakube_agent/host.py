@@ -88,9 +88,7 @@ class Preparation:
 class Host:
     """Effects of one node."""
 
-    def __init__(
-        self, ports: HostPorts, journals: Journals, *, run_id: str, run_dir: Path
-    ) -> None:
+    def __init__(self, ports: HostPorts, journals: Journals, *, run_id: str, run_dir: Path) -> None:
         self.ports = ports
         self.journals = journals
         self.run_id = run_id
@@ -193,9 +191,7 @@ class Host:
             if disk.image is not None:
                 image = await self._image(desired, disk.image, ready, root=disk.role == "root")
             files.append(
-                await _at(
-                    "disks.ensure", self.ports.disks.ensure(desired.name, disk, image)
-                )
+                await _at("disks.ensure", self.ports.disks.ensure(desired.name, disk, image))
             )
         for role, wanted in (("kernel", spec.kernel), ("ramdisk", spec.ramdisk)):
             if wanted is not None:

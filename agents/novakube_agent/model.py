@@ -300,4 +300,3 @@ class Plan:
 def empty_journal(desired: Desired) -> Journal:
     """A Guest of which this node remembers nothing."""
     return Journal(desired.uid, desired.name, desired.spec.instance.id)
-

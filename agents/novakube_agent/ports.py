@@ -142,7 +142,9 @@ class DriverPort(Protocol):
         """All domains of ours (with our metadata), by instance id. Foreign ones are not seen."""
         ...
 
-    async def domain(self, instance_id: str) -> DomainFacts | None: ...
+    async def domain(self, instance_id: str) -> DomainFacts | None:
+        """One domain of ours, None when it is not there."""
+        ...
 
     def spec_hash(self, request: DomainRequest) -> str:
         """Pure: the hash ``define`` would store."""
@@ -164,9 +166,13 @@ class DriverPort(Protocol):
         """Cuts the power (virsh destroy)."""
         ...
 
-    async def pause(self, instance_id: str) -> None: ...
+    async def pause(self, instance_id: str) -> None:
+        """Stops the vCPUs; memory stays."""
+        ...
 
-    async def unpause(self, instance_id: str) -> None: ...
+    async def unpause(self, instance_id: str) -> None:
+        """Lets the vCPUs go on."""
+        ...
 
     async def save(self, instance_id: str) -> None:
         """Suspends to disk (managed save)."""
@@ -212,9 +218,7 @@ class DiskPort(Protocol):
         """Devices (vda, ...) whose files exist; empty when the directory does not."""
         ...
 
-    async def ensure(
-        self, guest_name: str, disk: GuestDisk, image: CachedImage | None
-    ) -> DiskFile:
+    async def ensure(self, guest_name: str, disk: GuestDisk, image: CachedImage | None) -> DiskFile:
         """Creates the overlay or blank disk once (``.part`` + rename); never recreates."""
         ...
 
@@ -243,8 +247,9 @@ class NetworkPort(Protocol):
         ...
 
     async def restore(self, nics: dict[str, list[GuestNic]]) -> None:
-        """After agent start: dnsmasq and namespaces of all present NICs alive again, without
-        touching taps; what belongs to no NIC of ours is removed.
+        """After agent start: dnsmasq and namespaces of all present NICs are alive again.
+
+        Taps are not touched; what belongs to no NIC of ours is removed.
         """
         ...
 

@@ -215,9 +215,7 @@ def stop_gracefully(seen: Observed, journal: Journal, order: PowerOrder) -> Step
     if order.acpi_at is None or seen.now - order.acpi_at >= ACPI_INTERVAL_S:
         pressed = replace(journal, order=replace(order, acpi_at=seen.now))
         return Step(pressed, (PressPowerButton(),))
-    return Step(
-        journal, requeue_s=min(order.acpi_at + ACPI_INTERVAL_S, order.deadline) - seen.now
-    )
+    return Step(journal, requeue_s=min(order.acpi_at + ACPI_INTERVAL_S, order.deadline) - seen.now)
 
 
 def _unordered(desired: Desired, seen: Observed) -> Step:

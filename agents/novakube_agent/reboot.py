@@ -103,9 +103,7 @@ def _interrupted(seen: Observed) -> Step:
     return Step(journal)
 
 
-def answered(
-    journal: Journal, state: Literal["Failed", "Interrupted"], message: str
-) -> Journal:
+def answered(journal: Journal, state: Literal["Failed", "Interrupted"], message: str) -> Journal:
     """The journal with its request ended."""
     assert journal.request is not None
     return replace(journal, request=replace(journal.request, state=state, message=message))

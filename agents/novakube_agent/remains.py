@@ -54,9 +54,7 @@ class Sweep:
             if facts.identity.guest_uid not in known and facts.identity.guest_uid not in fenced
         ]
         gone = [
-            uid
-            for uid in fenced
-            if uid not in present and self._host.journals.get(uid) is None
+            uid for uid in fenced if uid not in present and self._host.journals.get(uid) is None
         ]
         orphans.sort(key=lambda orphan: orphan.instance_id)
         return Remains(tuple(orphans), tuple(sorted(gone)))

@@ -108,9 +108,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
 
 
 def _bad(name: str, value: str, allowed: str) -> InvalidSpec:
-    return InvalidSpec(
-        f"{name} is {value!r}; allowed: {allowed}", reason="InvalidConfiguration"
-    )
+    return InvalidSpec(f"{name} is {value!r}; allowed: {allowed}", reason="InvalidConfiguration")
 
 
 def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
@@ -120,9 +118,7 @@ def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default
     return value
 
 
-def _number(
-    env: Mapping[str, str], name: str, default: float, least: float, most: float
-) -> float:
+def _number(env: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
     text = env.get(name) or str(default)
     try:
         value = float(text)

@@ -75,9 +75,7 @@ class StatusWriter:
             "metadata": {"resourceVersion": version, "uid": desired.uid},
             "status": _whole(status),
         }
-        return await self._kube.patch(
-            GUESTS, desired.name, patch, desired.namespace, sub="status"
-        )
+        return await self._kube.patch(GUESTS, desired.name, patch, desired.namespace, sub="status")
 
     async def _reread(self, desired: Desired) -> Json | None:
         try:

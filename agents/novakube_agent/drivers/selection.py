@@ -29,9 +29,7 @@ def _libvirt_ports(settings: Settings) -> HostPorts:
     state_dir = settings.state_dir
     addresses = AddressPolicy(settings.image_allowed_cidrs, settings.image_refused_cidrs)
     return HostPorts(
-        driver=LibvirtDriver(
-            LibvirtSettings(state_dir, settings.libvirt_uri, settings.virt_type)
-        ),
+        driver=LibvirtDriver(LibvirtSettings(state_dir, settings.libvirt_uri, settings.virt_type)),
         images=ImageCache(ImageSettings(state_dir, addresses)),
         disks=DiskStore(state_dir),
         network=NodeNetwork(NetworkSettings(state_dir, settings.physical_networks)),

@@ -87,8 +87,10 @@ def translate(error: libvirt.libvirtError, what: str) -> NovakubeError:
     code = code_of(error)
     sentence = f"libvirt could not {what}: {text}"
     if is_disconnect(error):
-        return HostBusy(f"the connection to libvirt broke while trying to {what}: {text}",
-                        reason="HypervisorUnreachable")
+        return HostBusy(
+            f"the connection to libvirt broke while trying to {what}: {text}",
+            reason="HypervisorUnreachable",
+        )
     if code in _ABSENT:
         return NotFound(sentence)
     if code in _FORBIDDEN:
@@ -97,9 +99,7 @@ def translate(error: libvirt.libvirtError, what: str) -> NovakubeError:
             "(group libvirt, or a polkit rule for org.libvirt.unix.manage)",
             reason="HypervisorForbidden",
         )
-    if code in _BUSY or (
-        code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() in _BUSY_ERRNOS
-    ):
+    if code in _BUSY or (code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() in _BUSY_ERRNOS):
         return HostBusy(sentence)
     if code == libvirt.VIR_ERR_DOM_EXIST:
         return AlreadyExists(sentence)

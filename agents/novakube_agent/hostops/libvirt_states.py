@@ -58,9 +58,7 @@ STOPPED_DETAILS: dict[int, OffReason] = {
 }
 
 
-def domain_state(
-    state: int, reason: int, *, saved: bool
-) -> tuple[DomainState, OffReason | None]:
+def domain_state(state: int, reason: int, *, saved: bool) -> tuple[DomainState, OffReason | None]:
     """State and, when it is off, why.
 
     Args:

@@ -89,9 +89,7 @@ def choose_virt_type(
     state_dir.mkdir(parents=True, exist_ok=True)
     part = state_dir / f"{_CACHE_FILE}.part"
     part.write_text(
-        json.dumps(
-            {"bootId": this_boot, "virtType": choice.virt_type, "reason": choice.reason}
-        )
+        json.dumps({"bootId": this_boot, "virtType": choice.virt_type, "reason": choice.reason})
     )
     part.replace(state_dir / _CACHE_FILE)
     return choice

@@ -1,0 +1,1 @@
+"""Pure renders: models in, text out."""

@@ -165,9 +165,7 @@ def _target(prefix: str, index: int) -> str:
     return prefix + letters
 
 
-def disk_devices(
-    disks: Iterable[DiskFile], hardware: HardwareProperties
-) -> tuple[dev.Disk, ...]:
+def disk_devices(disks: Iterable[DiskFile], hardware: HardwareProperties) -> tuple[dev.Disk, ...]:
     """The disks in boot order, with target names of their bus.
 
     Raises:
@@ -285,6 +283,4 @@ def render_domain(
     own_name = domain_name(request.identity.guest_name)
     unhashed = ET.canonicalize(_document(ctx, own_name, ""))
     spec_hash = hashlib.sha256(unhashed.encode()).hexdigest()
-    return RenderedDomain(
-        name or own_name, _document(ctx, name or own_name, spec_hash), spec_hash
-    )
+    return RenderedDomain(name or own_name, _document(ctx, name or own_name, spec_hash), spec_hash)

@@ -43,9 +43,7 @@ def element(parent: ET.Element, tag: str, text: str | None = None, **attrs: str)
     return child
 
 
-def choice(
-    properties: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str
-) -> str:
+def choice(properties: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
     """The value of an image property out of a closed set.
 
     Raises:

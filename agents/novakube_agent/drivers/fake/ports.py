@@ -186,9 +186,7 @@ class FakeDisks:
         """Devices of that Guest."""
         return frozenset(self._state.stored.disks.get(guest_name, ()))
 
-    async def ensure(
-        self, guest_name: str, disk: GuestDisk, image: CachedImage | None
-    ) -> DiskFile:
+    async def ensure(self, guest_name: str, disk: GuestDisk, image: CachedImage | None) -> DiskFile:
         """There when it returns."""
         await self._state.step("disk")
         self._state.stored.disks.setdefault(guest_name, set()).add(disk.device)
@@ -245,4 +243,3 @@ class FakeNetwork:
     async def present(self) -> frozenset[str]:
         """Ports plumbed here."""
         return frozenset(self._state.stored.nics)
-

@@ -166,9 +166,7 @@ class LibvirtDriver:
 
     async def power_off(self, instance_id: str) -> None:
         """Cuts the power; a suspended guest's memory image goes with it."""
-        await self._verb(
-            "power off", libvirt_domains.power_off, instance_id, POWER_OFF_DEADLINE_S
-        )
+        await self._verb("power off", libvirt_domains.power_off, instance_id, POWER_OFF_DEADLINE_S)
 
     async def pause(self, instance_id: str) -> None:
         """Stops the vCPUs. HostFailure ``NotRunning`` when it is off."""
@@ -273,6 +271,4 @@ def _rotate_all(conn: libvirt.virConnect) -> None:
         try:
             libvirt_console_log.rotate(path)
         except OSError as error:
-            log.warning(
-                "console log not rotated", extra={"path": str(path), "cause": str(error)}
-            )
+            log.warning("console log not rotated", extra={"path": str(path), "cause": str(error)})
