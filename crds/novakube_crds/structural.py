@@ -139,7 +139,7 @@ def _exclusive_bounds(source: Schema, out: Schema) -> None:
             out[exclusive] = True
 
 
-def _without_nulls(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         cleaned = {key: _without_nulls(inner) for key, inner in value.items()}
         return {key: inner for key, inner in cleaned.items() if inner is not None}

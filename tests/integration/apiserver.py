@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
 from tests.deadlines import READY_S, STOP_S
 from tests.waiting import wait_until_sync
 

@@ -9,15 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.deadlines import EVENT_S
-from tests.integration.apiserver import ApiServer, program
-from tests.waiting import wait_until
 
 from novakube_kit.access import ClusterAccess
 from novakube_kit.errors import AlreadyExists
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.resources import CRDS, NAMESPACES, SERVICEACCOUNTS
 from novakube_kit.tokens import FileToken, RequestedToken
+from tests.deadlines import EVENT_S
+from tests.integration.apiserver import ApiServer, program
+from tests.waiting import wait_until
 
 CRD_DIR = Path(__file__).parents[2] / "charts" / "novakube" / "crds"
 

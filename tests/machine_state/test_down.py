@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.deadlines import READY_S
 from tests.machine_state.record import differences, record
 from tests.waiting import wait_until_sync

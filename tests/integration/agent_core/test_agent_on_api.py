@@ -15,10 +15,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.deadlines import EVENT_S, READY_S, STOP_S
-from tests.fakes.host import a_spec
-from tests.integration.apiserver import ApiServer, free_port
-from tests.waiting import wait_until
 
 from novakube_agent.identity import NODE_ACCOUNT, node_namespace
 from novakube_agent.status_writer import GUESTS
@@ -28,6 +24,10 @@ from novakube_kit.errors import AlreadyExists
 from novakube_kit.kube import Json, Resource
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.resources import LEASES, NAMESPACES, ROLEBINDINGS, ROLES, SERVICEACCOUNTS
+from tests.deadlines import EVENT_S, READY_S, STOP_S
+from tests.fakes.host import a_spec
+from tests.integration.apiserver import ApiServer, free_port
+from tests.waiting import wait_until
 
 REPORTS = Resource("novakube.dev", "v1alpha1", "hypervisorreports")
 

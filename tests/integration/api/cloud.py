@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from tests.deadlines import EVENT_S, READY_S, STOP_S
-from tests.waiting import wait_until_sync
 
 from novakube_agent.identity import NodeCertificate
 from novakube_agent.server import AgentServer
@@ -29,6 +27,8 @@ from novakube_local.controlplane import ControlPlane, free_ports
 from novakube_local.kubehttp import KubeHttp
 from novakube_operator.core.certificates import Pair, new_leaf
 from novakube_operator.nodes.authority import Authority
+from tests.deadlines import EVENT_S, READY_S, STOP_S
+from tests.waiting import wait_until_sync
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "novakube"

@@ -8,6 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from novakube_local.controlplane import ControlPlane
+from novakube_local.kubehttp import ApiError, KubeHttp
+from novakube_operator.core.certificates import Pair, new_authority
 from tests.deadlines import EVENT_S
 from tests.integration.api.cloud import (
     SYSTEM,
@@ -22,10 +26,6 @@ from tests.integration.api.cloud import (
     tls_files,
 )
 from tests.waiting import wait_until_sync
-
-from novakube_local.controlplane import ControlPlane
-from novakube_local.kubehttp import ApiError, KubeHttp
-from novakube_operator.core.certificates import Pair, new_authority
 
 LOG = b"".join(b"[%8d] line of the boot\n" % number for number in range(10_000))
 OLDER = b"before the rotation\n" * 1000

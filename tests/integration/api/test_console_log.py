@@ -13,12 +13,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from tests.integration.api.cloud import SYSTEM, tls_files, write_files
-from tests.integration.api.conftest import LOG, OLDER, World
 
 from novakube_agent.server import TAIL_MAX
 from novakube_api.kubectl.routes import DEFAULT_TAIL_BYTES, MAX_TAIL_BYTES
 from novakube_operator.core.certificates import new_authority
+from tests.integration.api.cloud import SYSTEM, tls_files, write_files
+from tests.integration.api.conftest import LOG, OLDER, World
 
 
 def failure(answer: httpx.Response, code: int) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.integration.api.cloud import PLUGIN, bind
-from tests.integration.api.conftest import LOG, World
 
 from novakube_local import binaries
+from tests.integration.api.cloud import PLUGIN, bind
+from tests.integration.api.conftest import LOG, World
 
 
 def run(kubeconfig: Path, command: str) -> subprocess.CompletedProcess[bytes]:

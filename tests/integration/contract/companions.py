@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.integration.contract.samples import tokens
-
 from novakube_crds.v1alpha1.instanceaction import ALLOWED_PARAMETERS, REQUIRED_PARAMETERS
+from tests.integration.contract.samples import tokens
 
 _PARAMETERS: dict[str, Any] = {
     "image": {"name": "a"},

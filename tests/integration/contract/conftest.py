@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from tests.integration.contract.samples import CRDS, STORED, minimal, schema_of
 from tests.integration.contract.served import Api, served_contract
 

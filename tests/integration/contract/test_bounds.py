@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from tests.integration.contract.companions import companion
 from tests.integration.contract.samples import (
     CRDS,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.integration.contract.samples import CRDS, STORED, minimal, node, schema_of
 from tests.integration.contract.served import Api
 

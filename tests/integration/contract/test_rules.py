@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import pytest
+
+from novakube_crds.reference import PlacedRule, rules_of
 from tests.integration.contract.cases import CASES, Case
 from tests.integration.contract.companions import companion
 from tests.integration.contract.samples import (
@@ -19,8 +21,6 @@ from tests.integration.contract.samples import (
     with_value,
 )
 from tests.integration.contract.served import Api
-
-from novakube_crds.reference import PlacedRule, rules_of
 
 # Rules of shared types: wherever one stands, this value breaks it and the sample does not.
 BREAKING: dict[str, Any] = {

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.integration.images.image_server import ADDRESS, ImageServer
 
 from novakube_agent.hostops.download import DownloadLimits
 from novakube_agent.hostops.download_address import AddressPolicy
 from novakube_agent.hostops.images import ImageCache, ImageSettings
 from novakube_crds.v1alpha1.guest import GuestImage
+from tests.integration.images.image_server import ADDRESS, ImageServer
 
 POLICY = AddressPolicy(allowed=(ipaddress.ip_network(f"{ADDRESS}/32"),))
 

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.images.conftest import qemu_image, told
 
 from novakube_agent.hostops.disks import DiskStore
 from novakube_agent.ports import CachedImage
 from novakube_crds.v1alpha1.guest import GuestDisk, GuestImage
 from novakube_kit.errors import HostFailure, InvalidSpec
+from tests.integration.images.conftest import qemu_image, told
 
 MIB = 1 << 20
 ROOT = GuestDisk(

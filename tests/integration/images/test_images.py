@@ -10,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.deadlines import EVENT_S
-from tests.integration.images.conftest import an_image, qemu_image, told, unheard
-from tests.integration.images.image_server import ImageServer
-from tests.waiting import wait_until
 
 from novakube_agent.hostops.download_address import AddressPolicy
 from novakube_agent.hostops.images import ImageCache
 from novakube_agent.hostops.images_store import UNUSED_S, ImageFiles
 from novakube_kit.errors import ImageRejected, NovakubeError, Retryable
+from tests.deadlines import EVENT_S
+from tests.integration.images.conftest import an_image, qemu_image, told, unheard
+from tests.integration.images.image_server import ImageServer
+from tests.waiting import wait_until
 
 MIB = 1 << 20
 

@@ -1,14 +1,14 @@
 """AioKube against the real API server."""
 
 import pytest
-from tests.integration.apiserver import ApiServer
-from tests.integration.conftest import KubeAs
 
 from novakube_kit.access import ClusterAccess
 from novakube_kit.errors import AlreadyExists, Conflict, Forbidden, InvalidSpec, NotFound
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.resources import CONFIGMAPS, NAMESPACES, NODES, ROLEBINDINGS, ROLES, SECRETS
 from novakube_kit.tokens import StaticToken
+from tests.integration.apiserver import ApiServer
+from tests.integration.conftest import KubeAs
 
 
 def a_map(name: str = "m", **data: str) -> dict:

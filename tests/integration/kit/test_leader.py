@@ -6,16 +6,15 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from novakube_kit.kube_aio import AioKube
+from novakube_kit.leader import Deadlines, LeaderElection
+from novakube_kit.resources import CONFIGMAPS, LEASES, ROLEBINDINGS, ROLES, SERVICEACCOUNTS
+from novakube_kit.tokens import RequestedToken
 from tests.deadlines import EVENT_S
 from tests.fakes.clock import ManualClock
 from tests.integration.apiserver import ApiServer
 from tests.integration.conftest import access_to
 from tests.waiting import wait_until
-
-from novakube_kit.kube_aio import AioKube
-from novakube_kit.leader import Deadlines, LeaderElection
-from novakube_kit.resources import CONFIGMAPS, LEASES, ROLEBINDINGS, ROLES, SERVICEACCOUNTS
-from novakube_kit.tokens import RequestedToken
 
 QUICK = Deadlines(lease_s=3, renew_s=2, retry_s=0.2)
 

@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from tests.deadlines import EVENT_S, READY_S
-from tests.integration.apiserver import ApiServer
-from tests.integration.conftest import access_to
-from tests.integration.proxy import FaultyProxy
-from tests.waiting import wait_until
 
 from novakube_kit.kube import WatchEvent
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.reflector import Reflector
 from novakube_kit.resources import CONFIGMAPS
+from tests.deadlines import EVENT_S, READY_S
+from tests.integration.apiserver import ApiServer
+from tests.integration.conftest import access_to
+from tests.integration.proxy import FaultyProxy
+from tests.waiting import wait_until
 
 
 class Told:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.fakes.domain_requests import a_request
-from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
-from tests.waiting import wait_until
 
 from novakube_agent.drivers.libvirt import LibvirtDriver, LibvirtSettings
 from novakube_agent.ports import DomainEvent, DomainFacts, DomainRequest
+from tests.fakes.domain_requests import a_request
+from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
+from tests.waiting import wait_until
 
 
 @dataclass

@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.deadlines import READY_S
-from tests.integration.libvirt.conftest import Node
-from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
-from tests.waiting import wait_until
 
 from novakube_agent.drivers.libvirt import LibvirtDriver, LibvirtSettings
 from novakube_agent.hostops.libvirt_connection import Keepalive
 from novakube_agent.ports import DomainRequest
 from novakube_kit.errors import HostBusy, NovakubeError
+from tests.deadlines import READY_S
+from tests.integration.libvirt.conftest import Node
+from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
+from tests.waiting import wait_until
 
 Requests = Callable[..., DomainRequest]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from tests.deadlines import READY_S
-from tests.integration.libvirt.conftest import Node
-from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
-from tests.waiting import wait_until
 
 from novakube_agent.drivers.libvirt import LibvirtSettings
 from novakube_agent.hostops import virt_probe
 from novakube_agent.ports import DiskFile, DomainRequest, NicLink
+from tests.deadlines import READY_S
+from tests.integration.libvirt.conftest import Node
+from tests.integration.libvirt.private_libvirtd import PrivateLibvirtd
+from tests.waiting import wait_until
 
 Requests = Callable[..., DomainRequest]
 GREETING = b"novakube-guest ready"

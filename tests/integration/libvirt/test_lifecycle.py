@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.deadlines import EVENT_S, READY_S
-from tests.integration.libvirt.boot_sector import WORD, boot_sector_disk
-from tests.integration.libvirt.conftest import Node
-from tests.waiting import wait_until
 
 from novakube_agent.hostops.virt_probe import boot_id
 from novakube_agent.ports import DiskFile, DomainRequest
 from novakube_kit.errors import HostBusy, HostFailure, InvalidSpec, NotFound
+from tests.deadlines import EVENT_S, READY_S
+from tests.integration.libvirt.boot_sector import WORD, boot_sector_disk
+from tests.integration.libvirt.conftest import Node
+from tests.waiting import wait_until
 
 Requests = Callable[..., DomainRequest]
 

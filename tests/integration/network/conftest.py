@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.deadlines import EVENT_S, STOP_S
-from tests.waiting import wait_until_sync
 
 from novakube_agent.hostops import dnsmasq
 from novakube_agent.render.names import bridge_name
 from novakube_crds.v1alpha1.guest import GuestNic
+from tests.deadlines import EVENT_S, STOP_S
+from tests.waiting import wait_until_sync
 
 SCRIPT = """#!/bin/sh
 [ "$1" = bound ] || exit 0

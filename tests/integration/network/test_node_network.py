@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.integration.network.conftest import Node, a_nic, uid
 
 from novakube_agent.render.names import bridge_name, gateway_mac, netns_name, tap_name
+from tests.integration.network.conftest import Node, a_nic, uid
 
 WEB = a_nic(1, "10.1.0.5")
 DB = a_nic(2, "10.1.0.6")

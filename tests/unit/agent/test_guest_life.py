@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.fakes.host import Agent, StatusSink, a_guest, revised, uid
 
 from novakube_agent.drivers.fake import FakeState
 from novakube_agent.model import DESTRUCTIVE
 from novakube_agent.settings import FakeSettings
 from novakube_crds.v1alpha1.guest import GuestRequest
 from novakube_crds.v1alpha1.hypervisorreport import HypervisorReportSpec
+from tests.fakes.host import Agent, StatusSink, a_guest, revised, uid
 
 ID = uid(101)
 

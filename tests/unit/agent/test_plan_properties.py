@@ -8,13 +8,13 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.fakes.host import Agent, Crash, StatusSink, a_guest, revised, uid
 
 from novakube_agent.drivers.fake import FakeState
 from novakube_agent.model import DESTRUCTIVE, Desired, PowerOff
 from novakube_agent.plan import plan
 from novakube_agent.ports import DomainIdentity
 from novakube_crds.v1alpha1.guest import GuestRequest
+from tests.fakes.host import Agent, Crash, StatusSink, a_guest, revised, uid
 
 ID = uid(101)
 FOREIGN = DomainIdentity(uid(199), uid(99), "other", "db", uid(9999), f"{uid(99)}-1", 1)

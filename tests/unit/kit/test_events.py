@@ -2,13 +2,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.fakes.clock import ManualClock
-from tests.fakes.kube import FakeKube
 
 from novakube_kit.errors import Forbidden
 from novakube_kit.events import MESSAGE_MAX, QUEUE_MAX, EventRecorder, Regarding
 from novakube_kit.kube import Json
 from novakube_kit.metrics import EVENTS_DROPPED
+from tests.fakes.clock import ManualClock
+from tests.fakes.kube import FakeKube
 
 WEB = Regarding("novakube.dev/v1alpha1", "Instance", "demo", "web", "u1")
 NODE = Regarding("novakube.dev/v1alpha1", "Hypervisor", "", "n1", "u2")

@@ -3,13 +3,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
-from tests.fakes.clock import LoopClock
-from tests.fakes.kube import FakeKube
-from tests.waiting import pass_time
 
 from novakube_kit.errors import ApiUnavailable, InvalidSpec
 from novakube_kit.leader import Deadlines, LeaderElection
 from novakube_kit.resources import LEASES
+from tests.fakes.clock import LoopClock
+from tests.fakes.kube import FakeKube
+from tests.waiting import pass_time
 
 pytestmark = pytest.mark.looptime
 Stand = Callable[..., LeaderElection]

@@ -2,12 +2,12 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.fakes.kube import FakeKube
-from tests.waiting import pass_time
 
 from novakube_kit.errors import ApiUnavailable
 from novakube_kit.kube import Resource, WatchEvent
 from novakube_kit.reflector import Reflector
+from tests.fakes.kube import FakeKube
+from tests.waiting import pass_time
 
 pytestmark = pytest.mark.looptime
 THINGS = Resource("example.com", "v1", "things")

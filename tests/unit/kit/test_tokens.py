@@ -2,11 +2,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.fakes.clock import ManualClock
-from tests.fakes.kube import FakeKube
 
 from novakube_kit.errors import ApiUnavailable, Forbidden
 from novakube_kit.tokens import FILE_CHECK_S, FileToken, RequestedToken
+from tests.fakes.clock import ManualClock
+from tests.fakes.kube import FakeKube
 
 
 async def test_a_rotated_file_is_read_again(tmp_path: Path):

@@ -3,10 +3,10 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 import pytest
-from tests.waiting import pass_time
 
 from novakube_kit.errors import ApiUnavailable, Conflict, Forbidden, InvalidSpec, NovakubeError
 from novakube_kit.workqueue import BACKOFF_MAX_S, CONFLICTS_AT_ONCE, WorkQueue
+from tests.waiting import pass_time
 
 pytestmark = pytest.mark.looptime
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.domain_requests import a_request
 
 from novakube_agent.ports import DiskFile
 from novakube_agent.render.domain import disk_devices, kernel_command_line, render_domain
@@ -18,6 +17,7 @@ from novakube_agent.render.host_profile import HostProfile
 from novakube_agent.render.image_properties import hardware_properties
 from novakube_agent.render.metadata import metadata_element, parse_metadata
 from novakube_kit.errors import InvalidSpec
+from tests.fakes.domain_requests import a_request
 
 UID = "6f1c0d1e-0b53-4f3e-9a57-0d3c5c9a1b2f"
 HOST = HostProfile("qemu", machines=frozenset({"pc", "q35"}))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from tests.fakes.domain_requests import a_request
 
 from novakube_agent.ports import DiskFile, DomainRequest, NicLink
 from novakube_agent.render.domain import render_domain
 from novakube_agent.render.host_profile import HostProfile
+from tests.fakes.domain_requests import a_request
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "domain"
 UID = "6f1c0d1e-0b53-4f3e-9a57-0d3c5c9a1b2f"
