@@ -28,6 +28,7 @@ from novakube_operator.instances.actions import ActionController
 from novakube_operator.instances.capacity import Capacity
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.controller import InstanceController
+from novakube_operator.instances.ports import PortController
 from novakube_operator.nodes.wiring import Nodes, node_controller
 from novakube_operator.resources.wiring import resource_controllers
 from novakube_operator.settings import Settings, read_settings
@@ -89,6 +90,8 @@ class Process:
         self._controllers.add(
             Controller("InstanceAction", actions.reconcile, actions.wakes, actions.keys)
         )
+        ports = PortController(context)
+        self._controllers.add(Controller("Port", ports.reconcile, ports.wakes, ports.keys, 2))
         for controller in resource_controllers(self.stores, self._kube, self._clock):
             self._controllers.add(controller)
         wake = self.stores.wake_node

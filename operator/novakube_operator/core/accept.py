@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from novakube_crds.conditions import is_true
 from novakube_crds.v1alpha1.guest import GuestKey
@@ -25,6 +25,8 @@ from novakube_kit.errors import NovakubeError
 from novakube_kit.objects import Object
 
 AnyObject = Object[Any, Any]
+GIB = 1 << 30
+LOOK_AGAIN_S = 30.0
 Get = Callable[[str, str | None, str], AnyObject | None]
 """(plural, namespace, name) -> the object as this process knows it."""
 By = Callable[[str, str, Any], tuple[AnyObject, ...]]
@@ -38,10 +40,20 @@ class NotAcceptable(NovakubeError):
     can mend it, else only a change of the Instance does.
     """
 
-    def __init__(self, condition: str, reason: str, message: str, *, pending: bool = False) -> None:
+    def __init__(
+        self,
+        condition: str,
+        reason: str,
+        message: str,
+        *,
+        pending: bool = False,
+        look_again_s: float | None = None,
+    ) -> None:
+        """``look_again_s``: when to look again at what no watch of ours announces."""
         super().__init__(message, reason=reason)
         self.condition = condition
         self.pending = pending
+        self.look_again_s = look_again_s
 
 
 def not_supported_yet(what: str, condition: str = READY) -> NotAcceptable:
@@ -62,6 +74,17 @@ class NicRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraDisk:
+    """A disk beside those of the flavor."""
+
+    size_bytes: int
+    """0: as large as its image."""
+    image: AcceptedImage | None
+    bus: Literal["virtio", "sata", "scsi", "ide"]
+    swap: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """All that a guest is made from."""
 
@@ -69,28 +92,53 @@ class Accepted:
     image: AcceptedImage
     nics: tuple[NicRequest, ...]
     keys: tuple[GuestKey, ...]
+    disks: tuple[ExtraDisk, ...] = ()
 
 
-def _missing(condition: str, field: str, kind: str, where: str) -> NotAcceptable:
-    return NotAcceptable(
-        condition, "NotFound", f"{field}: {kind} {where} does not exist", pending=True
-    )
+def _missing(
+    condition: str, field: str, kind: str, where: str, look_again_s: float | None = None
+) -> NotAcceptable:
+    message = f"{field}: {kind} {where} does not exist"
+    return NotAcceptable(condition, "NotFound", message, pending=True, look_again_s=look_again_s)
 
 
 def check_supported(spec: InstanceSpec) -> None:
     """Raises NotAcceptable for what is put off by name."""
     if spec.config_drive:
         raise not_supported_yet("configDrive")
-    for device in spec.block_devices:
-        raise not_supported_yet(f"blockDevices with source {device.source}")
+    for index, device in enumerate(spec.block_devices):
+        field = f"spec.blockDevices[{index}]"
+        if device.source not in ("blank", "image"):
+            raise not_supported_yet(f"{field}: source {device.source}")
+        if device.tag is not None:
+            raise not_supported_yet(f"{field}: tag")
+        if device.boot_index == 0:
+            raise not_supported_yet(
+                f"{field}: bootIndex 0, booting from another disk than the root"
+            )
 
 
-def flavor_of(obj: AnyObject, get: Get) -> AcceptedFlavor:
-    """The flavor as it is now."""
+def disks_of(obj: AnyObject, get: Get) -> tuple[ExtraDisk, ...]:
+    """The disks of ``spec.blockDevices``, in order."""
+    disks = []
+    for index, device in enumerate(obj.spec.block_devices):
+        image = None
+        if device.image is not None:
+            field = f"spec.blockDevices[{index}].image"
+            image = _accepted_image(_image(obj, get, device.image, field, obj.namespace))
+        size = (device.size_gib or 0) * GIB
+        disks.append(ExtraDisk(size, image, device.bus or "virtio", device.swap))
+    return tuple(disks)
+
+
+def flavor_of(obj: AnyObject, get: Get, project: str | None) -> AcceptedFlavor:
+    """The flavor as it is now; one that the project may not use reads as not there."""
     name = obj.spec.flavor.name
     flavor = get("flavors", None, name)
     if flavor is None or flavor.deleting:
         raise _missing(FLAVOR_READY, "spec.flavor", "flavor", name)
+    if not flavor.spec.public and project not in flavor.spec.projects:
+        raise _missing(FLAVOR_READY, "spec.flavor", "flavor", name, look_again_s=LOOK_AGAIN_S)
     values = flavor.spec.wire() | {"name": name, "id": flavor.spec.id or flavor.uid}
     return AcceptedFlavor.model_validate(values)
 
@@ -115,21 +163,26 @@ def _image(obj: AnyObject, get: Get, reference: Any, field: str, default: str) -
     return image
 
 
+def _accepted_image(image: AnyObject, **parts: str | None) -> AcceptedImage:
+    return AcceptedImage(
+        name=image.name,
+        namespace=image.namespace,
+        uid=image.uid,
+        id=image.status.id or image.uid,
+        url=image.spec.source.url,
+        sha256=image.status.sha256,
+        disk_format=image.spec.disk_format,
+        min_disk_gib=image.spec.min_disk_gib,
+        min_memory_mib=image.spec.min_memory_mib,
+        properties=image.spec.properties,
+        **parts,
+    )
+
+
 def image_of(obj: AnyObject, get: Get) -> AcceptedImage:
     """The image as it is now, with its kernel and ramdisk."""
     image = _image(obj, get, obj.spec.image, "spec.image", obj.namespace)
-    values: dict[str, Any] = {
-        "name": image.name,
-        "namespace": image.namespace,
-        "uid": image.uid,
-        "id": image.status.id or image.uid,
-        "url": image.spec.source.url,
-        "sha256": image.status.sha256,
-        "disk_format": image.spec.disk_format,
-        "min_disk_gib": image.spec.min_disk_gib,
-        "min_memory_mib": image.spec.min_memory_mib,
-        "properties": image.spec.properties,
-    }
+    values: dict[str, str | None] = {}
     for part in ("kernel", "ramdisk"):
         reference = getattr(image.spec, part)
         if reference is not None:
@@ -137,7 +190,7 @@ def image_of(obj: AnyObject, get: Get) -> AcceptedImage:
             other = _image(obj, get, reference, field, image.namespace)
             values[f"{part}_url"] = other.spec.source.url
             values[f"{part}_sha256"] = other.status.sha256
-    return AcceptedImage(**values)
+    return _accepted_image(image, **values)
 
 
 def check_fit(flavor: AcceptedFlavor, image: AcceptedImage) -> None:
@@ -250,13 +303,14 @@ class NicResolver:
         return tuple(sorted(ready, key=lambda s: (s.created_at, s.uid)))
 
 
-def accept(obj: AnyObject, get: Get, by: By) -> Accepted:
-    """Resolves everything.
+def accept(obj: AnyObject, get: Get, by: By, project: str | None) -> Accepted:
+    """Resolves everything; ``project`` is the one the Instance's namespace belongs to.
 
     Raises:
         NotAcceptable: the first thing that is missing or cannot work.
     """
     check_supported(obj.spec)
-    flavor, image = flavor_of(obj, get), image_of(obj, get)
+    flavor, image = flavor_of(obj, get, project), image_of(obj, get)
     check_fit(flavor, image)
-    return Accepted(flavor, image, NicResolver(obj, get, by).all(), keys_of(obj, by))
+    nics, keys = NicResolver(obj, get, by).all(), keys_of(obj, by)
+    return Accepted(flavor, image, nics, keys, disks_of(obj, get))

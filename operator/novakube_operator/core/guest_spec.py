@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from novakube_crds.v1alpha1.guest import (
@@ -46,7 +47,8 @@ class ClaimedNic:
 def amounts(accepted: Accepted) -> Amounts:
     """What the guest takes from its node."""
     flavor = accepted.flavor
-    disk = (flavor.root_gib + flavor.ephemeral_gib) * GIB + flavor.swap_mib * MIB
+    extra = sum(disk.size_bytes for disk in accepted.disks)
+    disk = extra + (flavor.root_gib + flavor.ephemeral_gib) * GIB + flavor.swap_mib * MIB
     return Amounts(flavor.vcpus, flavor.memory_mib, disk)
 
 
@@ -60,8 +62,8 @@ def mac_of(instance_uid: str, nic: int) -> str:
     return mac_address(hashlib.sha256(f"{instance_uid}/{nic}".encode()).digest()[:3])
 
 
-def root_image(image: AcceptedImage) -> GuestImage:
-    """The root disk's image."""
+def guest_image(image: AcceptedImage) -> GuestImage:
+    """An image as the agent fetches it."""
     return GuestImage.model_validate(
         {
             "url": image.url,
@@ -74,13 +76,13 @@ def root_image(image: AcceptedImage) -> GuestImage:
 
 def _disks(accepted: Accepted) -> list[GuestDisk]:
     flavor = accepted.flavor
-    letters = iter("abcdefgh")
+    letters = iter(ascii_lowercase)
     disks = [
         GuestDisk(
             role="root",
             device=f"vd{next(letters)}",
             size_bytes=flavor.root_gib * GIB,
-            image=root_image(accepted.image),
+            image=guest_image(accepted.image),
         )
     ]
     if flavor.ephemeral_gib:
@@ -89,6 +91,16 @@ def _disks(accepted: Accepted) -> list[GuestDisk]:
     if flavor.swap_mib:
         size = flavor.swap_mib * MIB
         disks.append(GuestDisk(role="swap", device=f"vd{next(letters)}", size_bytes=size))
+    disks += [
+        GuestDisk(
+            role="swap" if extra.swap else "ephemeral",
+            device=f"vd{next(letters)}",
+            size_bytes=extra.size_bytes,
+            image=guest_image(extra.image) if extra.image else None,
+            bus=extra.bus,
+        )
+        for extra in accepted.disks
+    ]
     return disks
 
 

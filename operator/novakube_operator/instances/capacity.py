@@ -1,7 +1,11 @@
-"""What every node has promised, kept up to date by changes of Guests: no sums in a reconcile."""
+"""What every node has promised, kept up to date by changes of Guests: no sums in a reconcile.
+
+A choice holds its room until its Guest is counted, so that parallel creates see one another.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from novakube_crds.conditions import get_condition
@@ -13,11 +17,40 @@ from novakube_operator.core.scheduling.hosts import Amounts, Host
 AnyObject = Object[Any, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room of a create under way."""
+
+    node: str
+    amounts: Amounts
+    networks: frozenset[str]
+    """UIDs of its Networks, which are bound to that node by it."""
+
+
 class Capacity:
     """Amounts in use by node."""
 
     def __init__(self) -> None:
         self._used: dict[str, Amounts] = {}
+        self._reserved: dict[str, Reservation] = {}
+
+    def reserve(self, instance_uid: str, reservation: Reservation) -> None:
+        """Holds room for an Instance until ``release``."""
+        self.release(instance_uid)
+        self._reserved[instance_uid] = reservation
+        node = reservation.node
+        self._used[node] = self.used(node).plus(reservation.amounts)
+
+    def release(self, instance_uid: str) -> None:
+        """Ends a reservation, if there is one: the Guest is counted, or the create failed."""
+        held = self._reserved.pop(instance_uid, None)
+        if held is not None:
+            self._used[held.node] = self.used(held.node).minus(held.amounts)
+
+    def node_of_network(self, network_uid: str) -> str | None:
+        """The node that a create under way has chosen for a guest of the Network."""
+        held = (item for item in self._reserved.values() if network_uid in item.networks)
+        return next((item.node for item in held), None)
 
     def changed(self, old: AnyObject | None, new: AnyObject | None) -> None:
         """Takes a change of a Guest; its sizes never change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from novakube_crds.base import API_VERSION, FINALIZER
@@ -43,31 +44,36 @@ class Claims:
         )
 
     async def _own_port(self, index: int, request: NicRequest, port: AnyObject) -> ClaimedNic:
-        """A user's Port: claimed in its status, its spec untouched."""
+        """A user's Port: claimed in its status, its spec untouched.
+
+        Claimed before its addresses are: a Port without a claim may vanish with what it holds.
+        """
+        port = await self._claimed(index, port)
         wanted = port.spec.fixed_ips or [None]
-        held = []
+        held: list[tuple[str, AnyObject]] = []
         for item in wanted:
             explicit = item.address if item is not None else None
-            held.append(await self._address(index, request, explicit, "Port", port))
+            held.append(await self._address(index, request, explicit, "Port", port, held))
         mac = port.spec.mac or port.status.mac or mac_of(port.uid, 0)
         status = {
             "id": port.spec.id or port.uid,
             "mac": mac,
             "networkUID": request.network.uid,
-            "claim": {
-                "instanceName": self._obj.name,
-                "instanceUID": self._obj.uid,
-                "nic": index,
-            },
             "addresses": [
                 {"address": address, "subnet": subnet.name, "subnetUID": subnet.uid}
                 for address, subnet in held
             ],
         }
-        if port.status.claim is None:
-            port = await self._context.patch(await self._context.finalize(port),
-                                             {"status": status}, "status")  # fmt: skip
+        if any(port.status.wire().get(name) != value for name, value in status.items()):
+            port = await self._context.patch(port, {"status": status}, "status")
         return ClaimedNic(port.uid, port.name, mac, request.network, tuple(held), request.tag)
+
+    async def _claimed(self, index: int, port: AnyObject) -> AnyObject:
+        if port.status.claim is not None:
+            return port
+        claim = {"instanceName": self._obj.name, "instanceUID": self._obj.uid, "nic": index}
+        port = await self._context.finalize(port)
+        return await self._context.patch(port, {"status": {"claim": claim}}, "status")
 
     async def _operator_port(
         self, index: int, request: NicRequest, address: str, subnet: AnyObject, mac: str
@@ -116,11 +122,23 @@ class Claims:
         return port
 
     async def _address(
-        self, index: int, request: NicRequest, explicit: str | None, kind: str, holder: AnyObject
+        self,
+        index: int,
+        request: NicRequest,
+        explicit: str | None,
+        kind: str,
+        holder: AnyObject,
+        held: Sequence[tuple[str, AnyObject]] = (),
     ) -> tuple[str, AnyObject]:
-        """An address for a NIC: the one claimed before, the wanted one, or the next free one."""
+        """An address for a NIC: the one claimed before, the wanted one, or the next free one.
+
+        ``held``: what its other fixed IPs have already.
+        """
+        others = {address for address, _ in held}
         for claim in self._context.by("ipaddresses", "claim", holder.uid):
             same = claim.spec.claim.nic == index or kind == "Port"
+            same = same and claim.spec.address not in others
+            same = same and explicit in (None, claim.spec.address)
             subnet = self._context.get("subnets", claim.namespace, claim.spec.subnet.name)
             if same and claim.spec.network_uid == request.network.uid and subnet is not None:
                 return claim.spec.address, subnet

@@ -17,11 +17,13 @@ from novakube_kit.kube import Json, KubePort
 from novakube_kit.objects import Object
 from novakube_kit.resources import resource_of
 from novakube_operator.core.accept import Accepted
+from novakube_operator.core.merge import replacing
 from novakube_operator.instances.capacity import Capacity
 from novakube_operator.sql.history import History
 from novakube_operator.stores import Stores
 
 AnyObject = Object[Any, Any]
+PROJECT_LABEL = "novakube.dev/project-id"
 RESOURCES = {kind.plural: resource_of(kind) for kind in KINDS}
 
 
@@ -47,6 +49,12 @@ class Context:
     def by(self, plural: str, index: str, value: Any) -> tuple[AnyObject, ...]:
         """Objects by an index."""
         return self.stores.of(plural).by(index, value)
+
+    def project(self, namespace: str) -> str | None:
+        """The project a namespace belongs to by its label."""
+        found = self.stores.namespaces.get(namespace, {})
+        project: str | None = found.get("metadata", {}).get("labels", {}).get(PROJECT_LABEL)
+        return project
 
     def event(self, obj: AnyObject, reason: str, message: str, *, warning: bool = False) -> None:
         """An Event on an Instance."""
@@ -83,7 +91,7 @@ class Context:
         """Writes a status when it differs from the one that stands."""
         if status == obj.status:
             return obj
-        fields: Json = dict.fromkeys(obj.status.wire()) | status.wire()
+        fields = replacing(obj.status.wire(), status.wire())
         return await self.patch(obj, {"status": fields}, "status")
 
     async def finalize(self, obj: AnyObject) -> AnyObject:

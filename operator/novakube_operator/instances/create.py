@@ -19,13 +19,14 @@ from novakube_crds.v1alpha1.instance import (
 from novakube_kit.errors import AlreadyExists, NotFound
 from novakube_kit.objects import Object
 from novakube_kit.resources import SECRETS
-from novakube_operator.core.accept import Accepted, NotAcceptable, accept
+from novakube_operator.core.accept import LOOK_AGAIN_S, Accepted, NotAcceptable, accept
 from novakube_operator.core.guest_spec import amounts, guest_spec
 from novakube_operator.core.instance_status import Draft
 from novakube_operator.core.naming import guest_name
 from novakube_operator.core.nodes import namespace_of_node
 from novakube_operator.core.scheduling.choice import Choice, choose
 from novakube_operator.core.scheduling.hosts import Request
+from novakube_operator.instances.capacity import Reservation
 from novakube_operator.instances.claims import Claims
 from novakube_operator.instances.context import RESOURCES, Context
 
@@ -38,16 +39,29 @@ BUILDING_AFTER_S = 0.2
 async def create(context: Context, obj: AnyObject) -> float | None:
     """One attempt; what stands in the way becomes the Instance's status."""
     try:
-        accepted = accept(obj, context.get, context.by)
+        accepted = accept(obj, context.get, context.by, context.project(obj.namespace))
         user_data = await _user_data(context, obj)
         node = _choose(context, obj, accepted)
-        nics = [
-            await Claims(context, obj).nic(index, request)
-            for index, request in enumerate(accepted.nics)
-        ]
+        networks = frozenset(nic.network.uid for nic in accepted.nics)
+        context.capacity.reserve(obj.uid, Reservation(node, amounts(accepted), networks))
+        await _make(context, obj, accepted, node, user_data)
     except NotAcceptable as problem:
         await _refuse(context, obj, problem)
-        return None
+        return problem.look_again_s
+    finally:
+        context.capacity.release(obj.uid)
+    context.event(obj, "Scheduled", f"placed on {node}")
+    return BUILDING_AFTER_S
+
+
+async def _make(
+    context: Context, obj: AnyObject, accepted: Accepted, node: str, user_data: str | None
+) -> None:
+    """Claims what the NICs need, then makes the Guest."""
+    nics = [
+        await Claims(context, obj).nic(index, request)
+        for index, request in enumerate(accepted.nics)
+    ]
     zone = context.stores.of("hypervisors").get(None, node).status.availability_zone  # type: ignore[union-attr]
     number = obj.status.incarnation + 1
     spec = guest_spec(
@@ -68,8 +82,6 @@ async def create(context: Context, obj: AnyObject) -> float | None:
             RESOURCES["guests"], guest_name(obj.uid, number), namespace_of_node(node)
         )
         context.stores.of("guests").observe(raw)
-    context.event(obj, "Scheduled", f"placed on {node}")
-    return BUILDING_AFTER_S
 
 
 async def _user_data(context: Context, obj: AnyObject) -> str | None:
@@ -81,10 +93,10 @@ async def _user_data(context: Context, obj: AnyObject) -> str | None:
     try:
         secret = await context.kube.get(SECRETS, reference.name, obj.namespace)
     except NotFound as error:
-        raise NotAcceptable(READY, "NotFound", f"{where} does not exist") from error
+        raise _no_user_data(f"{where} does not exist") from error
     value = (secret.get("data") or {}).get(reference.key)
     if value is None:
-        raise NotAcceptable(READY, "NotFound", f"{where} has no key {reference.key}")
+        raise _no_user_data(f"{where} has no key {reference.key}")
     size = len(base64.b64decode(value))
     if len(value) > USER_DATA_MAX_BYTES:
         message = f"{where}: {size} bytes are more than {USER_DATA_MAX_BYTES} in base64"
@@ -92,11 +104,19 @@ async def _user_data(context: Context, obj: AnyObject) -> str | None:
     return str(value)
 
 
+def _no_user_data(message: str) -> NotAcceptable:
+    """Secrets are not watched (rights on none but those named): looked at again by time."""
+    return NotAcceptable(READY, "NotFound", message, pending=True, look_again_s=LOOK_AGAIN_S)
+
+
 def _pinned(context: Context, accepted: Accepted) -> tuple[str, str] | None:
     """The node a Network already has guests on: it cannot span nodes yet."""
     for nic in accepted.nics:
         for guest in context.by("guests", "network", nic.network.uid):
             return guest.spec.hypervisor, nic.network.name
+        node = context.capacity.node_of_network(nic.network.uid)
+        if node is not None:
+            return node, nic.network.name
     return None
 
 

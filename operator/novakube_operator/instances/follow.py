@@ -20,10 +20,11 @@ from novakube_crds.v1alpha1.instance import (
 from novakube_kit.errors import NotFound
 from novakube_kit.objects import Object
 from novakube_operator.core import instance_status as core
-from novakube_operator.core.accept import NotAcceptable, accept
+from novakube_operator.core.accept import Accepted, NotAcceptable, accept
 from novakube_operator.core.power import TRANSIENT, refusal
 from novakube_operator.instances.context import RESOURCES, Context
 from novakube_operator.instances.create import BUILDING_AFTER_S
+from novakube_operator.instances.pinning import pin_image
 from novakube_operator.instances.records import launched
 
 AnyObject = Object[Any, Any]
@@ -57,8 +58,20 @@ class Follower:
         if self._changed_before_first_run():
             await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
             return None
+        await self._stamp()
         self._base()
         return await self._by_phase()
+
+    async def _stamp(self) -> None:
+        """The first boot of an earlier leader's Guest waits on its node for the leader's word."""
+        guest, epoch = self._guest, self._context.epoch()
+        first = guest.status.started_at is None and guest.status.phase in ("Pending", "Building")
+        if first and guest.spec.epoch < epoch:
+            self._guest = await self._context.patch(guest, {"spec": {"epoch": epoch}})
+
+    def _resolved(self) -> Accepted:
+        context = self._context
+        return accept(self._obj, context.get, context.by, context.project(self._obj.namespace))
 
     async def _by_phase(self) -> float | None:
         match self._guest.status.phase:
@@ -78,10 +91,10 @@ class Follower:
         accepted = self._context.accepted.get(self._obj.uid)
         if accepted is None and self._obj.status.flavor is None:
             try:
-                accepted = accept(self._obj, self._context.get, self._context.by)
+                accepted = self._resolved()
             except NotAcceptable:
                 accepted = None  # What it was made from is gone; the Guest holds the copy.
-        if accepted is not None and self._obj.status.flavor is None:
+        if accepted is not None:
             draft.set(flavor=accepted.flavor, image=accepted.image)
         draft.set(
             node=guest.spec.hypervisor,
@@ -105,10 +118,14 @@ class Follower:
         if status.observed_generation != self._obj.generation:
             return True
         try:
-            now = accept(self._obj, self._context.get, self._context.by)
+            now = self._resolved()
         except NotAcceptable:
             return False
-        return status.image is not None and now.image != status.image
+        if status.image is None:
+            return False
+        # A digest that became known is no other image.
+        digest = status.image.sha256 or now.image.sha256
+        return bool(now.image != status.image.model_copy(update={"sha256": digest}))
 
     async def _gone(self) -> None:
         """The incarnation ended: its object goes, and the next pass makes the next one."""
@@ -209,6 +226,10 @@ class Follower:
         self._wish()
         self._state()
         first_time = self._obj.status.launched_at is None
+        if first_time:
+            # Before the write that ends the first time: a Conflict here comes back to it.
+            image = self._draft.fields.get("image", self._obj.status.image)
+            await pin_image(self._context, image, status)
         obj = await self._context.report(self._obj, self._draft.done())
         await self._order(obj)
         if first_time and obj.status.launched_at is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from novakube_crds.base import FINALIZER
 from novakube_kit.clock import Clock
 from novakube_kit.errors import NotFound
-from novakube_kit.kube import Json, KubePort
+from novakube_kit.kube import KubePort
 from novakube_kit.objects import Key
 from novakube_kit.resources import resource_of
+from novakube_operator.core.merge import replacing
 from novakube_operator.resources.judges import AnyObject, Judge, World
 
 
@@ -31,7 +32,7 @@ class ResourceController:
             return None
         status = self._judge.status(self._world, obj, self._clock.now())
         if status != obj.status:
-            fields: Json = dict.fromkeys(obj.status.wire()) | status.wire()
+            fields = replacing(obj.status.wire(), status.wire())
             patch = {"metadata": {"resourceVersion": obj.resource_version}, "status": fields}
             written = await self._kube.patch(
                 self._resource, obj.name, patch, obj.namespace or None, sub="status"

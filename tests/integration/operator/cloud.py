@@ -177,8 +177,9 @@ class Cloud:
     def until_ready(self, plural: str, name: str, namespace: str) -> None:
         """Waits for the object's Ready condition."""
         wait_until_sync(
-            lambda: condition(self.get(plural, name, namespace) or {}, "Ready").get("status")
-            == "True",
+            lambda: (
+                condition(self.get(plural, name, namespace) or {}, "Ready").get("status") == "True"
+            ),
             f"{plural} {name} Ready",
             EVENT_S,
         )

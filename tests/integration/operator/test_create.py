@@ -139,3 +139,31 @@ def test_operator_killed_in_the_middle_of_creates(cloud: Cloud, namespace: str) 
         cloud.until("instances", name, namespace, READY_S, state="Running")
         assert len(guests_of(cloud, name, namespace)) == 1
     assert len(cloud.list("ipaddresses", namespace)) == len(names)
+
+
+def test_digest_of_an_undeclared_image_is_pinned(cloud: Cloud, namespace: str) -> None:
+    source = {"url": "http://192.0.2.10/other.qcow2"}
+    cloud.make("Image", "other", {**IMAGE, "source": source}, namespace)
+    cloud.make("Instance", "web", {**WEB, "image": {"name": "other"}}, namespace)
+    cloud.until("instances", "web", namespace, state="Running")
+    found = guests_of(cloud, "web", namespace)[0]["status"]["imageSha256"]
+    cloud.until("images", "other", namespace, sha256=found)
+
+
+def test_flavor_of_other_projects_reads_as_not_there(cloud: Cloud, namespace: str) -> None:
+    flavor = f"private-{namespace}"
+    cloud.make("Flavor", flavor, {**FLAVOR, "public": False, "projects": ["p1"]})
+    cloud.make("Instance", "web", {**WEB, "flavor": {"name": flavor}}, namespace)
+    cloud.message("web", namespace, "Pending", f"spec.flavor: flavor {flavor} does not exist")
+    label = {"metadata": {"labels": {"novakube.dev/project-id": "p1"}}}
+    path = f"/api/v1/namespaces/{namespace}"
+    cloud.admin.call("PATCH", path, label, "application/merge-patch+json")
+    cloud.make("Instance", "labelled", {**WEB, "flavor": {"name": flavor}}, namespace)
+    cloud.until("instances", "labelled", namespace, state="Running")
+
+
+def test_user_data_secret_that_is_missing(cloud: Cloud, namespace: str) -> None:
+    reference = {"name": "boot"}
+    cloud.make("Instance", "web", {**WEB, "userDataSecretRef": reference}, namespace)
+    text = cloud.message("web", namespace, "Pending", "secret")
+    assert text == f"spec.userDataSecretRef: secret {namespace}/boot does not exist"
