@@ -56,9 +56,9 @@ class NotAcceptable(NovakubeError):
         self.look_again_s = look_again_s
 
 
-def not_supported_yet(what: str, condition: str = READY) -> NotAcceptable:
+def not_supported_yet(what: str, condition: str = READY, field: str = "") -> NotAcceptable:
     """Said instead of lying idle; ``what`` is listed in docs/not-yet.md."""
-    return NotAcceptable(condition, "NotSupportedYet", f"{what}: not supported yet")
+    return NotAcceptable(condition, "NotSupportedYet", f"{field}{what}: not supported yet")
 
 
 @dataclass(frozen=True, slots=True)

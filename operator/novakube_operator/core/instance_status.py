@@ -83,6 +83,21 @@ class Draft:
         self.condition(READY, "False", reason, message)
         return self.condition(STALLED, "True", reason, message).drop(RECONCILING)
 
+    def anew(self) -> Draft:
+        """A creation that failed begins again; nothing of the failed one counts."""
+        self.working("Scheduling", "Retrying", "what it is made from changed")
+        return self.set(
+            vm_state="building",
+            task_state="scheduling",
+            fault=None,
+            refused_nodes=[],
+            flavor=None,
+            image=None,
+            wanted_power_state=None,
+            applied_power_state=None,
+            power_sequence=0,
+        )
+
     def done(self) -> InstanceStatus:
         """The status; ``updatedAt`` moves only when something else did."""
         new = self._old.model_copy(

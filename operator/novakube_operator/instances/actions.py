@@ -13,6 +13,7 @@ from novakube_kit.clock import parse_timestamp
 from novakube_kit.errors import NotFound
 from novakube_kit.objects import Key, Object
 from novakube_operator.core import instance_status as core
+from novakube_operator.core.accept import not_supported_yet
 from novakube_operator.core.power import ACTIONS, REBOOT_FROM, action_order
 from novakube_operator.instances.context import RESOURCES, Context
 
@@ -48,7 +49,8 @@ class ActionController:
     async def _take(self, action: AnyObject, instance: AnyObject) -> float | None:
         kind = action.spec.action
         if kind not in ACTIONS and kind != "Reboot":
-            return await self._finish(action, "NotSupportedYet", f"{kind}: not supported yet")
+            problem = not_supported_yet(f"{kind}")
+            return await self._finish(action, problem.reason, problem.message)
         guest = core.newest(self._context.by("guests", "instance", instance.uid))
         if guest is None or not core.settled(guest.spec, guest.status):
             state = instance.status.state

@@ -19,7 +19,13 @@ from novakube_crds.v1alpha1.instance import (
 from novakube_kit.errors import AlreadyExists, NotFound
 from novakube_kit.objects import Object
 from novakube_kit.resources import SECRETS
-from novakube_operator.core.accept import LOOK_AGAIN_S, Accepted, NotAcceptable, accept
+from novakube_operator.core.accept import (
+    LOOK_AGAIN_S,
+    Accepted,
+    NotAcceptable,
+    accept,
+    not_supported_yet,
+)
 from novakube_operator.core.guest_spec import amounts, guest_spec
 from novakube_operator.core.instance_status import Draft
 from novakube_operator.core.naming import guest_name
@@ -62,6 +68,9 @@ async def _make(
         await Claims(context, obj).nic(index, request)
         for index, request in enumerate(accepted.nics)
     ]
+    if obj.status.state == "Error":
+        # Else the new Guest would be taken for the one that failed before the change.
+        obj = await context.report(obj, Draft(obj, context.clock.now()).anew().done())
     zone = context.stores.of("hypervisors").get(None, node).status.availability_zone  # type: ignore[union-attr]
     number = obj.status.incarnation + 1
     spec = guest_spec(
@@ -123,11 +132,8 @@ def _pinned(context: Context, accepted: Accepted) -> tuple[str, str] | None:
 def _choose(context: Context, obj: AnyObject, accepted: Accepted) -> str:
     pinned, forced = _pinned(context, accepted), obj.spec.forced_host
     if pinned and forced and pinned[0] != forced:
-        message = (
-            f"spec.forcedHost {forced}: network {pinned[1]} has guests on {pinned[0]}; several "
-            "nodes in one network: not supported yet"
-        )
-        raise NotAcceptable(SCHEDULED, "NotSupportedYet", message)
+        field = f"spec.forcedHost {forced}: network {pinned[1]} has guests on {pinned[0]}; "
+        raise not_supported_yet("several nodes in one network", SCHEDULED, field)
     request = Request(
         amounts(accepted),
         obj.spec.availability_zone,

@@ -133,10 +133,7 @@ class Follower:
         self._draft.set(incarnation=number, guest=None, node=None, addresses=[])
         status = self._obj.status
         if status.state == "Error" and status.launched_at is None and not given_up(self._obj):
-            self._draft.working("Scheduling", "Retrying", "the spec changed")
-            self._draft.set(vm_state="building", fault=None, refused_nodes=[], flavor=None,
-                            image=None, wanted_power_state=None, applied_power_state=None,
-                            power_sequence=0)  # fmt: skip
+            self._draft.anew()
             self._context.accepted.pop(self._obj.uid, None)
         await self._context.report(self._obj, self._draft.done())
         await self._context.remove(self._guest)
