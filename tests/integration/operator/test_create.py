@@ -65,6 +65,13 @@ def test_flavor_too_small(cloud: Cloud, namespace: str) -> None:
     text = cloud.message("web", namespace, "Error", "rootGiB 1")
     assert text == "flavor tiny has rootGiB 1, image large needs minDiskGiB 5"
     assert guests_of(cloud, "web", namespace) == []
+    flavor = f"fits-{namespace}"
+    cloud.make("Flavor", flavor, {**FLAVOR, "rootGiB": 5})
+    cloud.patch("instances", "web", {"spec": {"flavor": {"name": flavor}}}, namespace)
+    status = cloud.until("instances", "web", namespace, state="Running")["status"]
+    assert status["incarnation"] == 1
+    assert status["flavor"]["name"] == flavor
+    assert "fault" not in status
 
 
 def test_full_network_and_address_that_becomes_free(cloud: Cloud, namespace: str) -> None:
