@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 export PYTHONSAFEPATH := 1
+# benchmarks and tests are packages of the clone, not of the installed project.
+export PYTHONPATH := $(CURDIR)
 PYTHON := .venv/bin/python
 LOCAL := $(PYTHON) -m novakube_local
 SOURCES := crds operator agents api local scripts tests benchmarks
