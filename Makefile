@@ -59,7 +59,8 @@ RECORD := .local/records/test.json
 .PHONY: test
 test: bootstrap check ## everything a change must pass (installs what it needs)
 	@rm -f $(RECORD)
-	$(PYTHON) -m pytest -p tests.record --record $(RECORD) tests
+	KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$(CURDIR)/.local/bin} \
+		$(PYTHON) -m pytest -p tests.record --record $(RECORD) tests
 	$(PYTHON) scripts/verify.py --ran $(RECORD)
 
 .PHONY: generate
