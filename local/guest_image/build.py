@@ -5,6 +5,9 @@ Run as root: ``python local/guest_image/build.py --out DIR [--cache DIR]``.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # also under PYTHONSAFEPATH
 
 from novakube_guest.cli import main
 

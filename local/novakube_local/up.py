@@ -40,6 +40,10 @@ NEEDED_LIBVIRT = ("libvirtd", "qemu-system-x86_64", "qemu-img", "dnsmasq", "ipta
 T = TypeVar("T")
 
 
+KUBERNETES = "1.34.0"
+"""Version that the chart is rendered for; the control plane is of this release."""
+
+
 class Up:
     """One run of up."""
 
@@ -283,6 +287,8 @@ def apply_chart(kubeconfig: Path, chart: Path, *settings: str) -> None:
     """
     kubectl = binaries.require("kubectl")
     helm = [str(binaries.require("helm")), "template", "novakube", str(chart)]
+    # Without the cluster's version helm takes one that it was built with.
+    helm += ["--kube-version", KUBERNETES]
     options = [option for setting in settings for option in ("--set", setting)]
     done = subprocess.run(
         [*helm, "--namespace", services.SYSTEM, *options],
