@@ -44,7 +44,8 @@ def free_port() -> int:
 
 def rendered_chart() -> str:
     command = [
-        str(binaries.require("helm")), "template", "novakube", str(CHART), "--kube-version", "1.34.0",
+        str(binaries.require("helm")), "template", "novakube", str(CHART),
+        "--kube-version", "1.34.0",
         "--namespace", SYSTEM,
         "--kube-version", "1.34.0", "--include-crds", "--set", "workloads=false",
     ]  # fmt: skip
