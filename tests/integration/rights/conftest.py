@@ -73,7 +73,6 @@ class Cloud:
 def _render() -> str:
     command = [
         str(binaries.require("helm")), "template", "novakube", str(CHART),
-        "--kube-version", "1.34.0",
         "--namespace", SYSTEM,
         "--kube-version", "1.34.0", "--include-crds", "--set", "workloads=false",
     ]  # fmt: skip
