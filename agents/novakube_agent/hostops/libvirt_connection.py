@@ -1,9 +1,12 @@
-"""One supervised connection to libvirt: calls with deadlines, events, keepalive, reconnect.
+"""One supervised connection to libvirt: calls with deadlines, events, signs of life, reconnect.
 
-Used by ``drivers/libvirt`` only. Three kinds of threads, none of them the event loop's:
-the process-wide event thread (keepalive and events), a few workers for calls, and one that
-opens connections. What runs in them gets the ``virConnect`` and must return plain data:
+Used by ``drivers/libvirt`` only. Three kinds of threads, none of them the event loop's: the
+process-wide event thread, a few for calls (see ``libvirt_threads``), and one that opens the
+connection for events. What runs in them gets a ``virConnect`` and must return plain data:
 the last reference to a libvirt object may cost a call, so none may reach the event loop.
+
+The daemon is asked for a sign of life by a call of our own: libvirt's keepalive sends from
+the event thread, past the calls of others, which is what ``libvirt_threads`` keeps apart.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import libvirt
 
-from novakube_agent.hostops.libvirt_errors import is_disconnect, translate, translate_open
-from novakube_agent.hostops.libvirt_threads import DaemonThreads
+from novakube_agent.hostops.libvirt_errors import translate, translate_open
+from novakube_agent.hostops.libvirt_threads import CallThreads, Outcome, close_connection, in_thread
 from novakube_kit.errors import HostBusy, HostFailure, NovakubeError
 
 log = logging.getLogger(__name__)
@@ -37,14 +41,12 @@ LAST_BACKOFF_S = 5.0
 _CLOSE_REASONS = {
     libvirt.VIR_CONNECT_CLOSE_REASON_ERROR: "input/output error",
     libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirt closed it",
-    libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirt stopped answering",
-    libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "closed by us",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """A connection silent for about ``interval_s * (count + 1)`` is given up."""
+    """A daemon silent for about ``interval_s * (count + 1)`` is given up."""
 
     interval_s: int = 5
     count: int = 3
@@ -58,19 +60,6 @@ class RawEvent:
     name: str
     event: int
     detail: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome(Generic[T]):
-    """What a worker hands back.
-
-    Errors travel as values: a traceback would carry the worker's frames, and with them
-    libvirt objects, to the event loop.
-    """
-
-    value: T | None = None
-    error: NovakubeError | None = None
-    lost: bool = False
 
 
 @functools.cache
@@ -90,28 +79,32 @@ def _run_events() -> None:
             time.sleep(1)
 
 
-def _close(conn: libvirt.virConnect) -> None:
-    """Gives a connection back. A broken one has nothing left to give back."""
-    try:
-        conn.close()
-    except libvirt.libvirtError as error:
-        log.debug("closing a broken connection", extra={"cause": str(error)})
-
-
 def _close_late(future: Future[libvirt.virConnect]) -> None:
     if not future.cancelled() and future.exception() is None:
-        _close(future.result())
+        close_connection(future.result())
 
 
-def _guarded(
-    conn: libvirt.virConnect, what: str, work: Callable[[libvirt.virConnect], T]
-) -> _Outcome[T]:
-    try:
-        return _Outcome(value=work(conn))
-    except libvirt.libvirtError as error:
-        return _Outcome(error=translate(error, what), lost=is_disconnect(error))
-    except NovakubeError as error:
-        return _Outcome(error=error.with_traceback(None))
+def _sign_of_life(conn: libvirt.virConnect) -> None:
+    conn.getLibVersion()  # asked of the daemon; it answers without a driver's lock
+
+
+class _Session:
+    """Threads for calls, as long as the daemon answers.
+
+    A new one has threads of its own: those of the last may hang in calls for ever.
+    """
+
+    def __init__(self, uri: str, events: libvirt.virConnect, workers: int) -> None:
+        self.short = CallThreads(uri, "libvirt-call", workers)
+        self.long = CallThreads(uri, "libvirt-long", workers)
+        self.ping = CallThreads(uri, "libvirt-ping", 1)
+        self._events = events
+
+    def drop(self) -> None:
+        """No more calls; waits for none of those that hang, nor for the daemon."""
+        for threads in (self.short, self.long, self.ping):
+            threads.stop()
+        in_thread("libvirt-close", functools.partial(close_connection, self._events))
 
 
 class LibvirtConnection:
@@ -134,7 +127,7 @@ class LibvirtConnection:
             prepare: called with each new connection in the opening thread, before calls.
             on_connected: called on the event loop after each (re)connection.
             on_event: called on the event loop.
-            keepalive: when a silent connection is given up.
+            keepalive: when a silent daemon is given up.
             workers: calls at once; as many again for long ones.
         """
         self._uri = uri
@@ -142,10 +135,8 @@ class LibvirtConnection:
         self._on_connected = on_connected
         self._on_event = on_event
         self._keepalive = keepalive
-        self._short = DaemonThreads("libvirt-call", workers)
-        self._long = DaemonThreads("libvirt-long", workers)
-        self._opener = DaemonThreads("libvirt-open", 1)
-        self._conn: libvirt.virConnect | None = None
+        self._workers = workers
+        self._session: _Session | None = None
         self._why: NovakubeError = HostBusy(
             f"not yet connected to libvirt at {uri}", reason="HypervisorUnreachable"
         )
@@ -172,13 +163,15 @@ class LibvirtConnection:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         self._drop(HostBusy("the libvirt driver is closed", reason="HypervisorUnreachable"))
-        for threads in (self._short, self._long, self._opener):
-            threads.stop()
 
     def check(self) -> None:
         """Raises why there is no connection, if there is none."""
-        if self._conn is None:
+        self._current()
+
+    def _current(self) -> _Session:
+        if self._session is None:
             raise type(self._why)(self._why.message, reason=self._why.reason)
+        return self._session
 
     async def call(
         self,
@@ -201,9 +194,13 @@ class LibvirtConnection:
                 still take effect: look before deciding again.
             NovakubeError: libvirt's refusal, translated.
         """
-        self.check()
-        threads = self._long if long else self._short
-        future = threads.submit(functools.partial(_guarded, self._conn, what, work))
+        session = self._current()
+        threads = session.long if long else session.short
+        return await self._answer(session, threads.submit(what, work), what, deadline_s)
+
+    async def _answer(
+        self, session: _Session, future: Future[Outcome[T]], what: str, deadline_s: float
+    ) -> T:
         try:
             async with asyncio.timeout(deadline_s):
                 outcome = await asyncio.wrap_future(future)
@@ -212,7 +209,7 @@ class LibvirtConnection:
                 f"libvirt did not answer within {deadline_s:g} s when asked to {what}",
                 reason="HypervisorTimeout",
             ) from error
-        if outcome.lost:
+        if outcome.lost and session is self._session:
             self._lost.set()
         if outcome.error is not None:
             raise outcome.error
@@ -223,22 +220,41 @@ class LibvirtConnection:
         while True:
             self._lost.clear()
             try:
-                self._conn = await self._opened()
+                events = await self._opened()
             except NovakubeError as error:
                 self._report(error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, LAST_BACKOFF_S)
                 continue
+            self._session = _Session(self._uri, events, self._workers)
             delay_s = FIRST_BACKOFF_S
             log.info("connected to libvirt", extra={"uri": self._uri})
             self._attempted.set()
             self._on_connected()
-            await self._lost.wait()
+            await self._until_lost(self._session)
             self._drop(self._why)
+
+    async def _until_lost(self, session: _Session) -> None:
+        """Returns once the connection broke or the daemon gave no sign of life."""
+        alive = self._keepalive
+        while not self._lost.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(alive.interval_s):
+                    await self._lost.wait()
+                    return
+            future = session.ping.submit("give a sign of life", _sign_of_life)
+            deadline_s = float(alive.interval_s * alive.count)
+            try:
+                await self._answer(session, future, "give a sign of life", deadline_s)
+            except HostBusy as error:
+                if error.reason == "HypervisorTimeout":
+                    self._connection_lost("libvirt stopped answering")
+            except NovakubeError as error:
+                self._connection_lost(error.message)
 
     async def _opened(self) -> libvirt.virConnect:
         """A new connection. One attempt hangs at most: the next waits for the same one."""
-        future = self._opener.submit(self._open)
+        future = in_thread("libvirt-open", self._open)
         pending = asyncio.wrap_future(future)
         try:
             while not (await asyncio.wait({pending}, timeout=OPEN_DEADLINE_S))[0]:
@@ -261,17 +277,16 @@ class LibvirtConnection:
             raise translate_open(error, self._uri) from error
         try:
             self._check_version(conn.getLibVersion())
-            conn.setKeepAlive(self._keepalive.interval_s, self._keepalive.count)
             conn.registerCloseCallback(self._closed, None)
             conn.domainEventRegisterAny(
                 None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle, None
             )
             self._prepare(conn)
         except libvirt.libvirtError as error:
-            _close(conn)
+            close_connection(conn)
             raise translate(error, "set up the connection") from error
         except NovakubeError:
-            _close(conn)
+            close_connection(conn)
             raise
         return conn
 
@@ -293,9 +308,9 @@ class LibvirtConnection:
 
     def _drop(self, why: NovakubeError) -> None:
         self._why = why
-        conn, self._conn = self._conn, None
-        if conn is not None:
-            self._short.submit(functools.partial(_close, conn))
+        session, self._session = self._session, None
+        if session is not None:
+            session.drop()
 
     def _on_loop(self, call: Callable[..., None], *args: object) -> None:
         """From the event thread to the event loop."""
@@ -304,7 +319,8 @@ class LibvirtConnection:
         self._loop.call_soon_threadsafe(call, *args)
 
     def _closed(self, _conn: libvirt.virConnect, reason: int, _opaque: object) -> None:
-        self._on_loop(self._connection_lost, _CLOSE_REASONS.get(reason, f"reason {reason}"))
+        if reason != libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT:  # else we did it ourselves
+            self._on_loop(self._connection_lost, _CLOSE_REASONS.get(reason, f"reason {reason}"))
 
     def _connection_lost(self, reason: str) -> None:
         self._report(

@@ -105,7 +105,7 @@ async def test_a_hung_libvirtd_costs_a_deadline_not_the_event_loop(
         assert time.monotonic() - started < 1.5 + 1.5
         assert lag < 0.5
         await wait_until(
-            lambda: node.driver._connection._conn is None,
+            lambda: node.driver._connection._session is None,
             "keepalive gives the connection up",
             READY_S,
         )
