@@ -57,6 +57,10 @@ def a_nic(port: int, address: str, network: int = 1, **fields: Any) -> GuestNic:
     return GuestNic.model_validate(wire | fields)
 
 
+NO_LEASE = 1
+"""udhcpc's exit code with ``-n``; a missing program has another."""
+
+
 @dataclass
 class Machine:
     """Something with a network (and mount) namespace of its own, held by a sleeping process."""
@@ -111,13 +115,15 @@ class Guest(Machine):
         lease.unlink(missing_ok=True)
         client = ["busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "3", "-T", "1"]
         wanted = [word for name in ("mtu", "staticroutes", "domain") for word in ("-O", name)]
-        subprocess.run(
+        done = subprocess.run(
             self.command(*client, *wanted, *options, "-s", str(script)),
             env=os.environ | {"LEASE_FILE": str(lease)},
             capture_output=True,
+            text=True,
             timeout=30,
             check=False,
         )
+        assert done.returncode in (0, NO_LEASE), done.stderr
         if not lease.exists():
             return None
         return dict(line.split("=", 1) for line in lease.read_text().splitlines() if "=" in line)
