@@ -95,6 +95,7 @@ class AioKube:
     async def close(self) -> None:
         """Closes the connections."""
         await self._rest.close()
+        await asyncio.sleep(0)  # a turn of the loop for transports that watches aborted
 
     async def __aenter__(self) -> Self:
         return self
@@ -176,7 +177,7 @@ class AioKube:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unreachable(call, error) from error
         finally:
-            response.close()
+            _abort(response)
 
     async def create(
         self,
@@ -353,3 +354,15 @@ def _pause_s(error: ApiUnavailable, attempt: int) -> float:
     if error.after_s is not None:
         return error.after_s
     return BACKOFF_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Drops the connection of an answer that is not read to its end.
+
+    A graceful end waits for the server's TLS goodbye, which nobody would be left to see:
+    such a connection has left the pool, so closing the pool does not wait for it.
+    """
+    transport = response.connection.transport if response.connection else None
+    response.close()
+    if transport is not None:
+        transport.abort()
