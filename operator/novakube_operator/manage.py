@@ -1,7 +1,7 @@
 """novakube-manage: what an administrator does from a shell.
 
-``db sync`` and ``db version`` are here now; each verb prints one clear line and ends with 1
-when it failed.
+Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong command line.
+Verbs live in modules of their own; one line of ``VERBS`` hooks a module in.
 """
 
 from __future__ import annotations
@@ -10,47 +10,60 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from novakube_kit.errors import NovakubeError
-from novakube_operator.sql import schema
-from novakube_operator.sql.engine import DEFAULT_URL, open_engine
+from novakube_operator import manage_db
+from novakube_operator.manage_verbs import Verb, shown
+from novakube_operator.sql.engine import DEFAULT_URL
+
+VERBS: tuple[Verb, ...] = (
+    *manage_db.VERBS,
+)  # fmt: skip
+GROUPS = {
+    "db": "the history database",
+    "flavor": "flavors",
+    "host": "nodes that run instances",
+    "quota": "limits of projects",
+    "project": "projects and their namespaces",
+    "service": "the agents of the nodes",
+    "vm": "instances and what is left of them on nodes",
+}
 
 
-def _db_sync(args: argparse.Namespace) -> None:
-    engine = open_engine(args.database_url)
-    before = schema.version(engine)
-    schema.sync(engine, args.revision)
-    after = schema.version(engine)
-    if before == after:
-        print(f"schema is at {after}, nothing to do")
-    else:
-        print(f"schema brought from {before or 'empty'} to {after}")
+def _common(*, top: bool) -> argparse.ArgumentParser:
+    """Options that may stand before the group or after the verb; the later one holds."""
+    common = argparse.ArgumentParser(add_help=False)
 
+    def option(flag: str, default: Any, **more: Any) -> None:
+        common.add_argument(flag, default=default if top else argparse.SUPPRESS, **more)
 
-def _db_version(args: argparse.Namespace) -> None:
-    current = schema.version(open_engine(args.database_url))
-    needed = schema.head()
-    print(current or "empty")
-    if current != needed:
-        print(f"this program needs {needed}: run novakube-manage db sync", file=sys.stderr)
+    option("--json", False, action="store_true", help="print JSON")
+    option("--kubeconfig", None, help="default: KUBECONFIG, else ~/.kube/config")
+    option("--context", None, help="of the kubeconfig; default: its current one")
+    url = os.environ.get("NOVAKUBE_DATABASE_URL") or DEFAULT_URL
+    option("--database-url", url, help=f"default: NOVAKUBE_DATABASE_URL, else {DEFAULT_URL}")
+    return common
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="novakube-manage", description="Administer novakube.")
-    top.add_argument(
-        "--database-url",
-        default=os.environ.get("NOVAKUBE_DATABASE_URL") or DEFAULT_URL,
-        help="default: NOVAKUBE_DATABASE_URL, else %(default)s",
+    top = argparse.ArgumentParser(
+        prog="novakube-manage", description="Administer novakube.", parents=[_common(top=True)]
     )
     groups = top.add_subparsers(dest="group", required=True, metavar="GROUP")
-    database = groups.add_parser("db", help="the history database")
-    verbs = database.add_subparsers(dest="verb", required=True, metavar="VERB")
-    sync = verbs.add_parser("sync", help="make or bring up the schema")
-    sync.add_argument("revision", nargs="?", default="head", help="default: head")
-    sync.set_defaults(run=_db_sync)
-    version = verbs.add_parser("version", help="print the schema's version")
-    version.set_defaults(run=_db_version)
+    common, of_group = _common(top=False), {}
+    for verb in VERBS:
+        if verb.group not in of_group:
+            group = groups.add_parser(verb.group, help=GROUPS[verb.group])
+            of_group[verb.group] = group.add_subparsers(dest="verb", required=True, metavar="VERB")
+        one = of_group[verb.group].add_parser(
+            verb.name, help=verb.help, description=verb.help, aliases=verb.aliases,
+            parents=[common],
+        )  # fmt: skip
+        for flags, options in verb.arguments:
+            one.add_argument(*flags, **options)
+        one.set_defaults(run=verb.run)
     return top
 
 
@@ -58,10 +71,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one verb."""
     args = parser().parse_args(argv)
     try:
-        args.run(args)
+        answer = args.run(args)
     except NovakubeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        print(f"novakube-manage: {error.message}", file=sys.stderr)
         sys.exit(1)
+    print(shown(answer, args.json))
 
 
 if __name__ == "__main__":
