@@ -6,3 +6,7 @@ READY_S = 60.0
 """etcd and API server started and serving."""
 STOP_S = 20.0
 """A terminated process gone."""
+DATABASE_S = 60.0
+"""A database server's files made, or the server answering, on a busy machine."""
+HISTORY_S = 60.0
+"""History caught up after an outage: the pause between attempts grows to 30 s."""

@@ -1,7 +1,8 @@
 """``/healthz`` and ``/metrics`` of every process.
 
 ``/healthz`` answers 200 when all named checks pass, else 503; its JSON body names each check
-with "ok" or the sentence that says what is wrong.
+with "ok" or the sentence that says what is wrong. Details are sentences about what is worth knowing
+and makes no process unhealthy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from novakube_kit.metrics import REGISTRY
 
 Check = Callable[[], str | None]
 """None when all is well, else why not. Must not block."""
+Detail = Callable[[], str]
+"""A sentence that changes no verdict. Must not block."""
 
 
 def parse_address(text: str, setting: str = "NOVAKUBE_HTTP") -> tuple[str, int]:
@@ -36,13 +39,17 @@ def parse_address(text: str, setting: str = "NOVAKUBE_HTTP") -> tuple[str, int]:
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - only when asked for
 
 
-def health_routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
+def health_routes(
+    checks: Mapping[str, Check], details: Mapping[str, Detail] | None = None
+) -> list[web.RouteDef]:
     """The two routes, for a process that has an aiohttp application of its own."""
 
     async def healthz(_: web.Request) -> web.Response:
         outcome = {name: check() for name, check in checks.items()}
         healthy = all(why is None for why in outcome.values())
         body = {"checks": {name: why or "ok" for name, why in outcome.items()}}
+        if details:
+            body["details"] = {name: say() for name, say in details.items()}
         return web.Response(
             body=orjson.dumps(body),
             status=200 if healthy else 503,
@@ -60,12 +67,18 @@ def health_routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
 class HttpServer:
     """Serves the two routes while it is entered."""
 
-    def __init__(self, host: str, port: int, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        checks: Mapping[str, Check],
+        details: Mapping[str, Detail] | None = None,
+    ) -> None:
         """Args: port: 0 takes a free one; see ``port``."""
         self._host = host
         self._port = port
         application = web.Application()
-        application.add_routes(health_routes(checks))
+        application.add_routes(health_routes(checks, details))
         self._runner = web.AppRunner(application, access_log=None)
 
     @property

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 import kopf
@@ -29,12 +30,15 @@ from novakube_operator.instances.capacity import Capacity
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.controller import InstanceController
 from novakube_operator.instances.ports import PortController
+from novakube_operator.instances.recorder import Recorder
 from novakube_operator.nodes.wiring import Nodes, node_controller
 from novakube_operator.resources.wiring import resource_controllers
 from novakube_operator.settings import Settings, read_settings
 from novakube_operator.sql import schema
 from novakube_operator.sql.engine import open_engine
 from novakube_operator.sql.history import History
+from novakube_operator.sql.waiting import Records
+from novakube_operator.sql.writer import Writer
 from novakube_operator.stores import Stores
 
 LEASE = "novakube-operator"
@@ -57,7 +61,9 @@ class Process:
         self._kube = AioKube(access, user_agent="novakube-operator")
         self._events = EventRecorder(self._kube, "novakube-operator", clock=self._clock)
         self._engine = open_engine(settings.database_url)
-        self._history = History(self._engine, self._clock)
+        self._history = History(
+            Writer(self._engine, self._clock), Records(self._kube), self._clock
+        )
         self._election = LeaderElection(
             self._kube, SYSTEM_NAMESPACE, LEASE, settings.identity, changed=self._leadership
         )
@@ -77,6 +83,8 @@ class Process:
             lambda: self._election.epoch,
             self.settings.build_deadline_s,
         )
+        self._recorder = Recorder(context)
+        self._history.recall = self._recorder.recall
         instances, actions = InstanceController(context), ActionController(context)
         self._controllers.add(
             Controller(
@@ -103,6 +111,7 @@ class Process:
     def _changed(self, plural: str, old: AnyObject | None, new: AnyObject | None) -> None:
         if plural == "guests":
             self._capacity.changed(old, new)
+        self._recorder.changed(plural, old, new)
         self._controllers.changed(plural, old, new)
 
     async def startup(self, **_: Any) -> None:
@@ -110,20 +119,25 @@ class Process:
         await asyncio.to_thread(self._open_database)
         await self.stores.load(self._kube)
         server = HttpServer(
-            self.settings.http_host, self.settings.http_port, {"process": lambda: self.failed}
+            self.settings.http_host,
+            self.settings.http_port,
+            {"process": lambda: self.failed},
+            {"history": self._history.detail},
         )
         await self._exit.enter_async_context(server)
         for name, loop in (
             ("events", self._events.run()),
-            ("history", self._history.run()),
             ("heartbeats", self._nodes.watch_heartbeats()),
             ("relist", self._relist()),
             ("election", self._election.run()),
         ):
-            task = asyncio.create_task(loop, name=name)
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
+            self._start(name, loop)
         log.info("stores loaded, standing for leadership")
+
+    def _start(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(loop, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
 
     def _open_database(self) -> None:
         """SQLite is brought up by itself; a server's schema is novakube-manage's work."""
@@ -145,6 +159,8 @@ class Process:
     def _leadership(self, leading: bool) -> None:
         if leading:
             log.info("leading, epoch %d", self._election.epoch)
+            # No part of what ends with leadership: the last decisions are written after it.
+            self._start("history", self._history.run())
             self._leading = asyncio.create_task(self._lead(), name="lead")
             self._leading.add_done_callback(self._ended)
             return

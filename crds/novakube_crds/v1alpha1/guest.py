@@ -192,6 +192,18 @@ class ImageProgress(ApiModel):
     percent: Annotated[int, Field(ge=0, le=100)] = 0
 
 
+class GuestLease(ApiModel):
+    """An address that the guest holds by DHCP, as the node's DHCP server gave it."""
+
+    mac: Mac
+    address: Address
+    network_uid: Uuid | None = None
+    hostname: Annotated[str, Field(max_length=255)] = ""
+    """The name that the guest gave itself."""
+    started_at: Timestamp
+    """When it was taken; renewals keep it."""
+
+
 class GuestStatus(Status):
     """What the agent sees. ``phase`` Gone is the only end: then nothing of it is on the node."""
 
@@ -220,6 +232,8 @@ class GuestStatus(Status):
     progress: ImageProgress | None = None
     request: GuestRequestStatus | None = None
     adopted: Uuid | None = None
+    leases: Annotated[list[GuestLease], Field(max_length=64)] = Field(default_factory=list)
+    """Addresses held by DHCP now; a lease that ended is no longer here."""
 
 
 GUEST = Kind(

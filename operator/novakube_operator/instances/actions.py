@@ -16,6 +16,7 @@ from novakube_operator.core import instance_status as core
 from novakube_operator.core.accept import not_supported_yet
 from novakube_operator.core.power import ACTIONS, REBOOT_FROM, action_order
 from novakube_operator.instances.context import RESOURCES, Context
+from novakube_operator.instances.recorder import keep_action
 
 AnyObject = Object[Any, Any]
 FINISHED = ("Succeeded", "Failed")
@@ -163,6 +164,7 @@ class ActionController:
         left = (end - self._context.clock.now()).total_seconds()
         if left > 0:
             return left
+        await keep_action(self._context, action)
         try:
             await self._context.kube.delete(
                 RESOURCES["instanceactions"], action.name, action.namespace, uid=action.uid

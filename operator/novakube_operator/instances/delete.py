@@ -32,7 +32,8 @@ async def delete(context: Context, obj: AnyObject, guests: tuple[AnyObject, ...]
         return None
     await Claims(context, obj).release()
     context.accepted.pop(obj.uid, None)
-    context.history.note(deleted(obj))
+    # With the finalizer goes the last object that could tell.
+    await context.history.keep(deleted(obj, context.project(obj.namespace), context.clock.now()))
     await context.release(obj)
     context.event(obj, "Deleted", "gone, with every trace on its node")
     return None

@@ -25,7 +25,6 @@ from novakube_operator.core.power import TRANSIENT, refusal
 from novakube_operator.instances.context import RESOURCES, Context
 from novakube_operator.instances.create import BUILDING_AFTER_S
 from novakube_operator.instances.pinning import pin_image
-from novakube_operator.instances.records import launched
 
 AnyObject = Object[Any, Any]
 BUILD_TIMEOUT = "BuildTimeout"
@@ -232,7 +231,6 @@ class Follower:
         if first_time and obj.status.launched_at is not None:
             self._context.accepted.pop(obj.uid, None)
             self._context.event(obj, "Started", f"running on {guest.spec.hypervisor}")
-            self._context.history.note(launched(obj))
         return None
 
     async def _guest_stopped_itself(self) -> bool:

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from novakube_kit.errors import InvalidSpec, Retryable
 
-DIALECTS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+DIALECTS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
 """Accepted schemes and the driver each means."""
 DEFAULT_URL = "sqlite:////var/lib/novakube/history.sqlite"
 """Where one host runs the control plane; two replicas of the operator need a server."""
 BUSY_TIMEOUT_MS = 5000
+CONNECT_S = 5
+ANSWER_S = 30
+"""After this long without an answer a database server counts as away."""
+LIMITS: dict[str, dict[str, Any]] = {
+    "sqlite": {},
+    "postgresql": {
+        "connect_timeout": CONNECT_S,
+        "options": f"-c statement_timeout={ANSWER_S * 1000}",
+        "tcp_user_timeout": ANSWER_S * 1000,
+    },
+    "mysql": {"connect_timeout": CONNECT_S, "read_timeout": ANSWER_S, "write_timeout": ANSWER_S},
+}
+"""No call of a driver lasts for ever: a server that vanished would hold a thread."""
 
 
 class DatabaseUnavailable(Retryable):
@@ -49,7 +68,9 @@ def open_engine(url: str) -> Engine:
     if scheme == "sqlite" and parsed.database:
         _make_directory(Path(parsed.database).parent)
     try:
-        engine = create_engine(parsed, pool_pre_ping=True)
+        # What the URL itself asks for (such as ?connect_timeout=1) wins.
+        limits = {k: v for k, v in LIMITS[_family(scheme)].items() if k not in parsed.query}
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=limits)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise InvalidSpec(
             f"NOVAKUBE_DATABASE_URL needs a driver that is not installed: {error}",
@@ -58,6 +79,10 @@ def open_engine(url: str) -> Engine:
     if scheme == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _family(scheme: str) -> str:
+    return "mysql" if scheme == "mariadb" else scheme
 
 
 def _make_directory(directory: Path) -> None:
@@ -80,7 +105,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
     cursor.close()
 
 
-def unavailable(error: OperationalError) -> DatabaseUnavailable:
-    """A driver's connection error as ours, in one line."""
+def unavailable(error: DBAPIError) -> DatabaseUnavailable:
+    """A driver's error as ours, in one line."""
     cause = str(error.orig).strip().splitlines()
     return DatabaseUnavailable(f"the database does not answer: {cause[0] if cause else error}")

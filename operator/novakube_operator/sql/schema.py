@@ -1,16 +1,19 @@
-"""The schema's version: read it, bring it up. Alembic does the work."""
+"""The schema's version: read it, bring it up, take it back. Alembic does the work."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from novakube_kit.errors import InvalidSpec
 from novakube_kit.failpoints import failpoint
 from novakube_operator.sql.engine import unavailable
 
@@ -37,20 +40,37 @@ def version(engine: Engine) -> str | None:
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
+    except DBAPIError as error:
         raise unavailable(error) from error
 
 
 def sync(engine: Engine, revision: str = "head") -> None:
-    """Brings the schema to a revision; does nothing when it is there.
+    """Brings the schema up to a revision; does nothing when it is there.
 
     Raises:
         DatabaseUnavailable: no answer.
+        InvalidSpec: no such revision.
     """
+    _migrate(engine, command.upgrade, revision)
+
+
+def revert(engine: Engine, revision: str) -> None:
+    """Takes the schema back to an older revision, ``base`` for none; newer tables go with it.
+
+    Raises:
+        DatabaseUnavailable: no answer.
+        InvalidSpec: no such revision.
+    """
+    _migrate(engine, command.downgrade, revision)
+
+
+def _migrate(engine: Engine, move: Callable[[Config, str], None], revision: str) -> None:
     config = _config()
     try:
         with engine.begin() as connection, failpoint("sql.migrate"):
             config.attributes["connection"] = connection
-            command.upgrade(config, revision)
-    except OperationalError as error:
+            move(config, revision)
+    except DBAPIError as error:
         raise unavailable(error) from error
+    except CommandError as error:
+        raise InvalidSpec(f"schema revision {revision}: {error}", reason="NotFound") from error

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from novakube_operator.sql.columns import MYSQL, TIME
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -17,7 +19,8 @@ def upgrade() -> None:
         "transitions",
         sa.Column("uid", UID, primary_key=True),
         sa.Column("transition", sa.String(190), primary_key=True),
-        sa.Column("recorded_at", sa.DateTime, nullable=False),
+        sa.Column("recorded_at", TIME, nullable=False),
+        **MYSQL,
     )
     op.create_table(
         "instances",
@@ -36,10 +39,11 @@ def upgrade() -> None:
         sa.Column("node", sa.String(253)),
         sa.Column("vm_state", sa.String(32), nullable=False),
         sa.Column("addresses", sa.Text, nullable=False),
-        sa.Column("created_at", sa.DateTime, nullable=False),
-        sa.Column("launched_at", sa.DateTime),
-        sa.Column("terminated_at", sa.DateTime),
-        sa.Column("updated_at", sa.DateTime, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("launched_at", TIME),
+        sa.Column("terminated_at", TIME),
+        sa.Column("updated_at", TIME, nullable=False),
+        **MYSQL,
     )
     op.create_index("instances_by_id", "instances", ["id"])
     op.create_index("instances_by_project", "instances", ["project_id", "terminated_at"])
@@ -51,9 +55,10 @@ def upgrade() -> None:
         sa.Column("request_id", sa.String(64), nullable=False),
         sa.Column("user_id", sa.String(255)),
         sa.Column("project_id", sa.String(64)),
-        sa.Column("started_at", sa.DateTime, nullable=False),
-        sa.Column("finished_at", sa.DateTime),
+        sa.Column("started_at", TIME, nullable=False),
+        sa.Column("finished_at", TIME),
         sa.Column("message", sa.Text),
+        **MYSQL,
     )
     op.create_index("actions_by_instance", "instance_actions", ["instance_uid", "started_at"])
     op.create_table(
@@ -65,11 +70,12 @@ def upgrade() -> None:
             primary_key=True,
         ),
         sa.Column("event", sa.String(128), primary_key=True),
-        sa.Column("started_at", sa.DateTime, nullable=False),
-        sa.Column("finished_at", sa.DateTime),
+        sa.Column("started_at", TIME, nullable=False),
+        sa.Column("finished_at", TIME),
         sa.Column("result", sa.String(32)),
         sa.Column("host", sa.String(253)),
         sa.Column("details", sa.Text),
+        **MYSQL,
     )
 
 
