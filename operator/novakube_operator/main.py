@@ -227,6 +227,8 @@ def main() -> None:
         configure_logging(settings.log_level)
         # Each event is a "handler succeeded" line there, and no decision of ours.
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+        # Two lines for each look at the schema's version.
+        logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
         sys.exit(uvloop.run(run(settings)))
     except InvalidSpec as error:
         sys.exit(f"novakube-operator: {error.message}")

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from novakube_kit.errors import NovakubeError
-from novakube_operator import manage_db
+from novakube_operator import manage_db, manage_lists, manage_service
 from novakube_operator.manage_verbs import Verb, shown
 from novakube_operator.sql.engine import DEFAULT_URL
 
 VERBS: tuple[Verb, ...] = (
     *manage_db.VERBS,
+    *manage_service.VERBS,
+    *manage_lists.VERBS,
 )  # fmt: skip
 GROUPS = {
     "db": "the history database",

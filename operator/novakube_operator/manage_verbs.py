@@ -38,10 +38,18 @@ class Table:
             for line in lines
         )
 
-    def data(self) -> list[dict[str, Any]]:
+    def data(self) -> list[dict[str, Any]] | dict[str, Any]:
         """One object per row, named by the columns in lower camel case."""
         names = [_camel(column) for column in self.columns]
         return [dict(zip(names, row, strict=True)) for row in self.rows]
+
+
+class Record(Table):
+    """One thing: a property per row; the JSON form is one object."""
+
+    def data(self) -> dict[str, Any]:
+        """The properties by name."""
+        return dict(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +82,9 @@ def argument(*flags: str, **options: Any) -> Argument:
     return flags, options
 
 
-def record(**values: Any) -> Table:
-    """One thing: a property per row, as ``show`` and ``describe`` print it."""
-    return Table(("PROPERTY", "VALUE"), tuple(values.items()))
+def record(**values: Any) -> Record:
+    """What ``show`` and ``describe`` print."""
+    return Record(("PROPERTY", "VALUE"), tuple(values.items()))
 
 
 def on_cluster(

@@ -17,6 +17,7 @@ from novakube_kit.resources import CRDS, NAMESPACES, SERVICEACCOUNTS
 from novakube_kit.tokens import FileToken, RequestedToken
 from tests.deadlines import EVENT_S
 from tests.integration.apiserver import ApiServer, program
+from tests.integration.sql.servers import MariaDB, PostgreSQL, Server, running
 from tests.waiting import wait_until
 
 CRD_DIR = Path(__file__).parents[2] / "charts" / "novakube" / "crds"
@@ -104,3 +105,15 @@ async def kube_as(apiserver: ApiServer, kube: AioKube) -> AsyncIterator[KubeAs]:
         await one.close()
     for token in tokens:
         await token.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    with running(PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    with running(MariaDB) as server:
+        yield server

@@ -173,6 +173,20 @@ def test_operator_takes_no_tokens(operator: Caller, agent: Caller) -> None:
     agent.may("POST", token_path("n1"), TOKEN_REQUEST)
 
 
+def test_operator_makes_history_wait_in_its_own_namespace_only(
+    operator: Caller, fresh: Names
+) -> None:
+    spec = {"type": "Instance", "uid": "11111111-2222-3333-4444-555555555555",
+            "transition": "deleted", "time": "2026-01-02T03:04:05Z", "row": "[]"}  # fmt: skip
+    body = custom("HistoryRecord", fresh("h"), spec)
+    name = body["metadata"]["name"]
+    elsewhere = f"{API}/namespaces/{TENANT}/historyrecords"
+    assert "cannot create resource" in operator.refused("POST", elsewhere, body).message
+    records = f"{API}/namespaces/{SYSTEM}/historyrecords"
+    operator.may("POST", records, body)
+    operator.may("DELETE", f"{records}/{name}")
+
+
 # -- novakube-api ----------------------------------------------------------------------------
 
 

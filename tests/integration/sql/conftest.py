@@ -10,21 +10,9 @@ import pytest
 from sqlalchemy import Engine
 
 from novakube_operator.sql.engine import open_engine
-from tests.integration.sql.servers import MariaDB, PostgreSQL, Server, running
+from tests.integration.sql.servers import Server
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    with running(PostgreSQL) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[Server]:
-    with running(MariaDB) as server:
-        yield server
 
 
 @pytest.fixture(params=DATABASES)

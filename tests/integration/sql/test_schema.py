@@ -23,7 +23,7 @@ def test_the_migrations_make_the_models(engine: Engine) -> None:
         types = {column["name"]: column["type"] for column in found.get_columns(table.name)}
         for column in table.columns:
             wanted = getattr(column.type, "length", None)
-            assert wanted in (None, types[column.name].length), column
+            assert wanted is None or types[column.name].length == wanted, column
 
 
 def test_up_and_down_step_by_step(engine: Engine) -> None:
