@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+
+from sqlalchemy import Engine
 
 from novakube_kit.errors import InvalidSpec
 from novakube_operator.manage_verbs import Answer, Verb, argument
@@ -12,11 +16,20 @@ from novakube_operator.sql.archive import MAX_ROWS, Moved, archive, purge
 from novakube_operator.sql.engine import open_engine
 
 
-def _sync(args: Namespace) -> Answer:
+@contextmanager
+def _database(args: Namespace) -> Iterator[Engine]:
     engine = open_engine(args.database_url)
-    before = schema.version(engine)
-    schema.sync(engine, args.revision)
-    after = schema.version(engine)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _sync(args: Namespace) -> Answer:
+    with _database(args) as engine:
+        before = schema.version(engine)
+        schema.sync(engine, args.revision)
+        after = schema.version(engine)
     data = {"before": before, "version": after}
     if before == after:
         return Answer(f"schema is at {after}, nothing to do", data)
@@ -24,16 +37,17 @@ def _sync(args: Namespace) -> Answer:
 
 
 def _downgrade(args: Namespace) -> Answer:
-    engine = open_engine(args.database_url)
-    before = schema.version(engine)
-    schema.revert(engine, args.revision)
-    after = schema.version(engine)
+    with _database(args) as engine:
+        before = schema.version(engine)
+        schema.revert(engine, args.revision)
+        after = schema.version(engine)
     data = {"before": before, "version": after}
     return Answer(f"schema taken from {before or 'empty'} back to {after or 'empty'}", data)
 
 
 def _version(args: Namespace) -> Answer:
-    current, needed = schema.version(open_engine(args.database_url)), schema.head()
+    with _database(args) as engine:
+        current, needed = schema.version(engine), schema.head()
     text = current or "empty"
     if current != needed:
         text += f" (this program needs {needed}: run novakube-manage db sync)"
@@ -41,17 +55,16 @@ def _version(args: Namespace) -> Answer:
 
 
 def _archive(args: Namespace) -> Answer:
-    moved = archive(
-        open_engine(args.database_url), args.before, args.max_rows,
-        until_complete=args.until_complete,
-    )  # fmt: skip
+    with _database(args) as engine:
+        moved = archive(engine, args.before, args.max_rows, until_complete=args.until_complete)
     return _told(moved, "archived")
 
 
 def _purge(args: Namespace) -> Answer:
     if args.all == (args.before is not None):
         raise InvalidSpec("give either --before DATE or --all", reason="InvalidArgument")
-    moved = purge(open_engine(args.database_url), args.before, args.max_rows)
+    with _database(args) as engine:
+        moved = purge(engine, args.before, args.max_rows)
     return _told(moved, "purged")
 
 

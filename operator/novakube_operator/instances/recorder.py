@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import structlog
+
 from novakube_kit.objects import Object
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.records import (
@@ -22,9 +24,11 @@ from novakube_operator.instances.records import (
     lease_transition,
 )
 from novakube_operator.sql.entries import Entry, Key
+from novakube_operator.sql.history import DROPPED
 
 AnyObject = Object[Any, Any]
 Change = Callable[[AnyObject | None, AnyObject | None], None]
+log = structlog.get_logger(__name__)
 
 
 class Recorder:
@@ -39,10 +43,18 @@ class Recorder:
         }
 
     def changed(self, plural: str, old: AnyObject | None, new: AnyObject | None) -> None:
-        """Takes one change of a store; cheap, never blocks."""
+        """Takes one change of a store; cheap, never blocks, never raises.
+
+        A fault in telling history must not stop the store that everything is decided from.
+        """
         note = self._of.get(plural)
-        if note is not None:
+        if note is None:
+            return
+        try:
             note(old, new)
+        except Exception:
+            DROPPED.labels("Fault").inc()
+            log.exception("History could not be told", resource=plural)
 
     def recall(self) -> Iterator[tuple[Key, Callable[[], Entry]]]:
         """Everything that living objects can tell, each made only when it is missing."""

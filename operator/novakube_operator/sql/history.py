@@ -136,13 +136,20 @@ class History:
             await self._write_queue()
         except NovakubeError as error:
             # The database, or the API server while records were copied or deleted.
-            first, self._why = self._why is None, error.message
-            pause_s = self._backoff.next_s()
-            level = log.warning if first else log.info
-            level("History waits", error=error.message, waiting=len(self._queue),
-                  records=len(self._records), retryIn=round(pause_s, 1))  # fmt: skip
-            return pause_s
+            return self._away(error.message)
+        except Exception as error:
+            # A fault of ours must not end the process that machines depend on.
+            log.exception("History failed")
+            return self._away(f"history failed: {type(error).__name__}: {error}")
         return 0.0
+
+    def _away(self, why: str) -> float:
+        first, self._why = self._why is None, why
+        pause_s = self._backoff.next_s()
+        level = log.warning if first else log.info
+        level("History waits", error=why, waiting=len(self._queue),
+              records=len(self._records), retryIn=round(pause_s, 1))  # fmt: skip
+        return pause_s
 
     async def _copy_records(self) -> None:
         """What waited as objects goes first: it is older than all in the queue."""

@@ -21,15 +21,13 @@ from tests.integration.operator.test_create import WEB, guests_of
 from tests.integration.sql.servers import Server
 from tests.waiting import wait_until_sync
 
-PLAIN = httpx.Client(verify=False, trust_env=False)
-"""Without TLS: its trust store takes longer to read than the answer."""
 OPERATOR_STARTS_S = 300
 """For a test in which the operator's process starts three times, once after a dead leader."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine(cloud: Cloud, postgresql: Server) -> Iterator[Engine]:
-    """The cloud's operator works with a PostgreSQL of the test's own."""
+    """The cloud's operator works with a PostgreSQL of this module's own."""
     name = f"t{uuid.uuid4().hex[:12]}"
     postgresql.administer(f"CREATE DATABASE {name}")
     engine = open_engine(postgresql.url(name))
@@ -74,6 +72,12 @@ def order(cloud: Cloud, namespace: str, name: str, instance: str, action: str, *
     cloud.make("InstanceAction", name, wanted, namespace)
 
 
+def ask(cloud: Cloud, what: str) -> httpx.Response:
+    # No TLS: its trust store takes longer to read than the answer.
+    with httpx.Client(verify=False, trust_env=False) as client:
+        return client.get(f"{cloud.operator.http}/{what}")
+
+
 def leading(cloud: Cloud) -> bool:
     cloud.operator.check()
     try:
@@ -83,7 +87,7 @@ def leading(cloud: Cloud) -> bool:
 
 
 def health(cloud: Cloud) -> tuple[int, str]:
-    answer = PLAIN.get(f"{cloud.operator.http}/healthz")
+    answer = ask(cloud, "healthz")
     return answer.status_code, answer.json()["details"]["history"]
 
 
@@ -115,7 +119,7 @@ def test_a_database_outage_and_a_killed_operator_lose_nothing(
         status, detail = health(cloud)
         assert status == 200
         assert "3 entries wait, the oldest" in detail
-        metrics = PLAIN.get(f"{cloud.operator.http}/metrics").text
+        metrics = ask(cloud, "metrics").text
         assert "novakube_history_records 3.0" in metrics
         assert "novakube_history_database_up 0.0" in metrics
         cloud.operator.end(signal.SIGKILL)
@@ -169,5 +173,5 @@ def test_leases_are_recorded(cloud: Cloud, namespace: str, engine: Engine) -> No
     )  # fmt: skip
     (row,) = rows(engine, "dhcp_leases", namespace)
     assert (row["mac"], row["address"]) == (lease["mac"], lease["address"])
-    assert (row["network_uid"], row["guest_uid"]) == (nic["networkUID"] if "networkUID" in nic
-        else nic["networkUid"], guest["metadata"]["uid"])  # fmt: skip
+    assert row["network_uid"] == nic["networkUID"]
+    assert row["guest_uid"] == guest["metadata"]["uid"]

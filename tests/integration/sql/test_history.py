@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -225,6 +227,49 @@ def test_a_broken_commit_leaves_nothing(engine: Engine) -> None:
     assert states(engine) == []
     assert writer.missing([created().key]) == {created().key}
     writer.commit([created()])
+    assert states(engine) == ["active"]
+
+
+def test_two_leaders_write_it_once(engine: Engine) -> None:
+    schema.sync(engine)
+    entries = [created(transition=f"t{number}") for number in range(50)]
+    begin = threading.Barrier(2)
+
+    def write(_: int) -> list[object]:
+        writer = Writer(engine, SystemClock())
+        begin.wait(EVENT_S)
+        refused: list[object] = []
+        for one in entries:
+            while True:
+                try:
+                    refused += writer.commit([one])
+                    break
+                except DatabaseUnavailable:  # a deadlock or a lock: as if it had been away
+                    continue
+        return refused
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(write, range(2))) == [[], []]
+    with Session(engine) as session:
+        found = sorted(session.scalars(select(Transition.transition)))
+    assert found == sorted(one.transition for one in entries)
+    assert states(engine) == ["active"]
+
+
+async def test_a_fault_of_ours_ends_nothing(
+    engine: Engine, history: History, kube: FakeKube
+) -> None:
+    schema.sync(engine)
+
+    def fail() -> list[object]:
+        raise KeyError("a fault")
+
+    history.recall = fail  # type: ignore[assignment]
+    async with running(history):
+        await wait_until(lambda: "history failed: KeyError" in history.detail(), "told", EVENT_S)
+        await history.keep(created())
+        history.recall = tuple
+        await wait_until(lambda: not waiting(kube), "copied", HISTORY_S)
     assert states(engine) == ["active"]
 
 
