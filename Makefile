@@ -63,6 +63,10 @@ test: bootstrap check ## everything a change must pass (installs what it needs)
 		$(PYTHON) -m pytest -p tests.record --record $(RECORD) tests
 	$(PYTHON) scripts/verify.py --ran $(RECORD)
 
+.PHONY: fresh
+fresh: ## the README's commands in a bare Debian 12, into tests/records [KEEP=1] [FRESH_ROOT=dir]
+	$(PYTHON) scripts/fresh.py
+
 .PHONY: generate
 generate: ## CRDs and the API reference from the models
 	$(PYTHON) -m novakube_crds generate
