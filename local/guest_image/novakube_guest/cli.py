@@ -23,9 +23,10 @@ from novakube_guest.packages import Archive, unpack
 
 RECIPE = Path(__file__).resolve().parent
 OVERLAY = RECIPE.parent / "rootfs"
+LOADER = RECIPE.parent / "boot" / "loader.S"
 KERNELS = ("linux-image-cloud-amd64", "linux-image-virtual")
 """Debian's and Ubuntu's package of the kernel for guests."""
-BUILD_TOOLS = ("grub-common", "grub-pc-bin", "lz4", "zstd")
+BUILD_TOOLS = ("lz4", "zstd")
 FOLLOW = r"^(lib(?!perl|gdbm|newt|slang|text|debian)|zlib1g$|linux-(image|modules)-)"
 """Which dependencies bring files that we use: libraries, and the kernel behind its meta package."""
 DISK_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ata_piix")
@@ -48,7 +49,7 @@ OUTPUTS = ("vmlinuz", "initrd.img", "novakube-guest.qcow2")
 def inputs_digest(versions: Mapping[str, str]) -> str:
     """One digest of everything the result depends on: packages, recipe, our files."""
     digest = hashlib.sha256(json.dumps(dict(versions), sort_keys=True).encode())
-    sources = [*RECIPE.glob("*.py"), *(p for p in OVERLAY.rglob("*") if p.is_file())]
+    sources = [LOADER, *RECIPE.glob("*.py"), *(p for p in OVERLAY.rglob("*") if p.is_file())]
     for path in sorted(sources):
         digest.update(str(path.relative_to(RECIPE.parent)).encode() + b"\0")
         digest.update(path.read_bytes())
@@ -109,13 +110,12 @@ def build(debs: list[Path], work: Path, out: Path) -> str:
     boot = work / "boot"
     drivers = select(modules_folder, DISK_MODULES, zstd)
     tree.boot_tree(busybox, OVERLAY, boot, kernel, drivers)
-    write_ramdisk(boot, root / "boot/initrd.img", lz4)
-    shutil.copyfile(image, root / "boot/vmlinuz")
+    write_ramdisk(boot, work / "boot.img", lz4)
     sectors = disk.make_root(root, work / "root.ext4", _tool(unpacked, "sbin/mke2fs"))
-    grub = unpacked / "usr/lib/grub/i386-pc"
-    core = disk.make_core(grub, _tool(unpacked, "usr/bin/grub-mkimage"), work)
+    loader = disk.assemble(LOADER, work)
+    area = disk.boot_area(loader, image.read_bytes(), (work / "boot.img").read_bytes())
     raw = work / "disk.raw"
-    disk.write_disk(raw, (grub / "boot.img").read_bytes(), core, work / "root.ext4", sectors)
+    disk.write_disk(raw, area, work / "root.ext4", sectors)
     disk.convert(raw, out / "novakube-guest.qcow2")
     return kernel
 

@@ -1,22 +1,24 @@
 """The bootable disk, made without loop devices, mounts or an installer.
 
-Layout: MBR with GRUB's boot sector, GRUB's core image in the gap after it, and one partition
-at 1 MiB with the ext4 root. GRUB's ``diskboot`` expects its rest at sector 2 by default, so
-writing ``boot.img`` to sector 0 and ``core.img`` to sector 1 is a complete installation.
-Source: GRUB manual, "BIOS installation"; MBR layout: IBM PC DOS partition table.
+Layout: MBR with our own boot sector (boot/loader.S); behind it, sector by sector, the kernel's
+setup with the command line, the kernel and the ramdisk; then one partition with the ext4 root.
+Sources: Linux Documentation/arch/x86/boot.rst; MBR layout: IBM PC DOS partition table.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from novakube_guest.errors import BuildError
 from novakube_guest.packages import run
 
 SECTOR = 512
-FIRST_SECTOR = 2048
+_MIB = 1024 * 1024
+ALIGNMENT = 2048
+"""Sectors (1 MiB) that the partition begins at a multiple of."""
 ROOT_LABEL = "novakube-root"
 ROOT_UUID = "6e6f7661-6b75-4265-8775-657374000001"
 EPOCH_S = 1_700_000_000
@@ -26,22 +28,21 @@ _EXT4_FEATURES = (
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
     "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 )
-"""Named one by one: newer e2fsprogs turn on features that GRUB 2.06 cannot read."""
-_MIB = 1024 * 1024
-_GRUB_MODULES = (
-    "biosdisk",
-    "part_msdos",
-    "ext2",
-    "linux16",
+"""Named one by one: what newer e2fsprogs turn on, the guest's kernel may not know."""
+LOADER_BYTES = 440
+"""Of an MBR, before its signature; the last 12 are the numbers that the loader goes by."""
+SETUP_SECTORS = 113
+COMMAND_LINE_OFFSET = 0xE000
+"""In the setup's segment, which the loader puts at SETUP_ADDRESS; both as in loader.S."""
+SETUP_ADDRESS = 0x90000
+RAMDISK_ADDRESS = 96 * _MIB
+"""Below the end of the smallest guest (128 MiB), above what the kernel unpacks itself into."""
+KERNEL_ARGS = (
+    f"root=LABEL={ROOT_LABEL} console=tty0 console=ttyS0 cryptomgr.notests "
+    "initcall_blacklist=crypto_kdf108_init,init_encrypted,init_kprobe_trace lsm="
 )
-KERNEL_ARGS = f"root=LABEL={ROOT_LABEL} console=tty0 console=ttyS0"
-# linux16 starts the kernel as a BIOS would. From its 32-bit entry ("linux") the kernel takes 4 s
-# longer to unpack itself in an emulated guest.
-_GRUB_CONFIG = f"""set root=(hd0,msdos1)
-linux16 /boot/vmlinuz {KERNEL_ARGS}
-initrd16 /boot/initrd.img
-boot
-"""
+"""Self-tests of ciphers, trace events and security modules cost an emulated boot more than a
+second of four, and nothing in this guest uses them."""
 
 
 def partition_entry(first: int, sectors: int) -> bytes:
@@ -50,19 +51,65 @@ def partition_entry(first: int, sectors: int) -> bytes:
     return b"\x80" + chs + b"\x83" + chs + struct.pack("<II", first, sectors)
 
 
-def boot_sector(boot_img: bytes, sectors: int) -> bytes:
-    """GRUB's boot code with our one-partition table."""
-    if len(boot_img) != SECTOR:
-        raise BuildError(f"GRUB's boot.img has {len(boot_img)} bytes instead of {SECTOR}")
+def boot_sector(loader: bytes, first: int, sectors: int) -> bytes:
+    """The loader's code with our one-partition table."""
+    if len(loader) != LOADER_BYTES:
+        raise BuildError(f"the boot loader has {len(loader)} bytes instead of {LOADER_BYTES}")
     signature = struct.pack("<I", 0x6E6B6775)
-    return (
-        boot_img[:440]
-        + signature
-        + b"\0\0"
-        + partition_entry(FIRST_SECTOR, sectors)
-        + b"\0" * 48
-        + b"\x55\xaa"
-    )
+    return loader + signature + b"\0\0" + partition_entry(first, sectors) + b"\0" * 48 + b"\x55\xaa"
+
+
+@dataclass(frozen=True, slots=True)
+class BootArea:
+    """What the disk begins with, and where its partition may begin."""
+
+    loader: bytes
+    content: bytes
+    """From sector 1 on."""
+
+    @property
+    def first_sector(self) -> int:
+        """Of the partition."""
+        used = 1 + len(self.content) // SECTOR
+        return -(-used // ALIGNMENT) * ALIGNMENT
+
+
+def _sectors(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % SECTOR)
+
+
+def boot_area(loader: bytes, kernel: bytes, ramdisk: bytes) -> BootArea:
+    """Kernel and ramdisk as the loader wants them: the header filled in as the protocol asks.
+
+    Raises:
+        BuildError: a kernel of another kind, or one that would unpack itself over the ramdisk.
+    """
+    if kernel[0x202:0x206] != b"HdrS" or not kernel[0x211] & 1:
+        raise BuildError("the kernel is no bzImage")
+    preferred, needed = struct.unpack_from("<QI", kernel, 0x258)
+    if preferred + needed > RAMDISK_ADDRESS:
+        raise BuildError(f"the kernel unpacks itself up to {preferred + needed:#x}")
+    length = (kernel[0x1F1] + 1) * SECTOR
+    setup = bytearray(SETUP_SECTORS * SECTOR)
+    setup[:length] = kernel[:length]
+    setup[COMMAND_LINE_OFFSET : COMMAND_LINE_OFFSET + len(KERNEL_ARGS)] = KERNEL_ARGS.encode()
+    setup[0x210] = 0xFF  # type_of_loader: undefined
+    setup[0x211] |= 0x80  # loadflags: heap_end_ptr is valid
+    struct.pack_into("<II", setup, 0x218, RAMDISK_ADDRESS, len(ramdisk))
+    struct.pack_into("<H", setup, 0x224, COMMAND_LINE_OFFSET - 0x200)
+    struct.pack_into("<I", setup, 0x228, SETUP_ADDRESS + COMMAND_LINE_OFFSET)
+    body, disk = _sectors(kernel[length:]), _sectors(ramdisk)
+    numbers = struct.pack("<III", len(body) // SECTOR, len(disk) // SECTOR, RAMDISK_ADDRESS)
+    return BootArea(loader[: -len(numbers)] + numbers, bytes(setup) + body + disk)
+
+
+def assemble(source: Path, work: Path) -> bytes:
+    """The loader's machine code."""
+    compiled, linked = work / "loader.o", work / "loader.bin"
+    run(["as", "--32", "-o", str(compiled), str(source)])
+    flat = ["-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary"]
+    run(["ld", *flat, "-o", str(linked), str(compiled)])
+    return linked.read_bytes()
 
 
 def _tree_bytes(tree: Path) -> int:
@@ -118,43 +165,12 @@ def make_root(tree: Path, out: Path, tool: list[str]) -> int:
     return size // SECTOR
 
 
-def make_core(grub_folder: Path, tool: list[str], work: Path) -> bytes:
-    """GRUB's core image with the configuration built in: no file of GRUB's on the disk.
-
-    Raises:
-        BuildError: it does not fit into the gap before the first partition.
-    """
-    config = work / "grub.cfg"
-    config.write_text(_GRUB_CONFIG)
-    core = work / "core.img"
-    run(
-        [
-            *tool,
-            "-O",
-            "i386-pc",
-            "-d",
-            str(grub_folder),
-            "-p",
-            "(hd0,msdos1)/boot/grub",
-            "-c",
-            str(config),
-            "-o",
-            str(core),
-            *_GRUB_MODULES,
-        ]
-    )
-    data = core.read_bytes()
-    if len(data) > (FIRST_SECTOR - 1) * SECTOR:
-        raise BuildError(f"GRUB's core image has {len(data)} bytes: too large for the gap")
-    return data
-
-
-def write_disk(raw: Path, boot_img: bytes, core: bytes, root: Path, sectors: int) -> None:
+def write_disk(raw: Path, area: BootArea, root: Path, sectors: int) -> None:
     """Assembles the raw disk."""
     with raw.open("wb") as f:
-        f.write(boot_sector(boot_img, sectors))
-        f.write(core)
-        f.seek(FIRST_SECTOR * SECTOR)
+        f.write(boot_sector(area.loader, area.first_sector, sectors))
+        f.write(area.content)
+        f.seek(area.first_sector * SECTOR)
         f.write(root.read_bytes())
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 from novakube_guest.cpio import archive
-from novakube_guest.disk import FIRST_SECTOR, SECTOR, boot_sector
+from novakube_guest.disk import (
+    ALIGNMENT,
+    KERNEL_ARGS,
+    RAMDISK_ADDRESS,
+    SECTOR,
+    SETUP_SECTORS,
+    boot_area,
+    boot_sector,
+)
 from novakube_guest.elf import library_closure, needed
 from novakube_guest.errors import BuildError
 from novakube_guest.modules import install, modinfo
@@ -82,11 +90,41 @@ def test_dependencies_are_listed_last_to_load_first(tmp_path: Path) -> None:
 
 
 def test_boot_sector_has_one_bootable_partition() -> None:
-    sector = boot_sector(b"\xeb" + b"\0" * 511, 4096)
+    sector = boot_sector(b"\xeb" + b"\0" * 439, 34816, 4096)
     assert len(sector) == SECTOR
     assert sector[510:] == b"\x55\xaa"
     assert sector[446] == 0x80
-    assert struct.unpack_from("<II", sector, 454) == (FIRST_SECTOR, 4096)
+    assert struct.unpack_from("<II", sector, 454) == (34816, 4096)
+
+
+def bzimage(unpacks_to: int = 64 * 1024 * 1024) -> bytes:
+    """A kernel of two setup sectors and 700 bytes."""
+    setup = bytearray(2 * SECTOR)
+    setup[0x1F1] = 1
+    setup[0x202:0x206] = b"HdrS"
+    setup[0x211] = 1
+    struct.pack_into("<QI", setup, 0x258, 0x1000000, unpacks_to - 0x1000000)
+    return bytes(setup) + b"k" * 700
+
+
+def test_kernel_and_ramdisk_lie_as_the_loader_reads_them() -> None:
+    area = boot_area(b"\0" * 440, bzimage(), b"r" * 513)
+    assert struct.unpack("<III", area.loader[428:]) == (2, 2, RAMDISK_ADDRESS)
+    assert len(area.content) == (SETUP_SECTORS + 2 + 2) * SECTOR
+    kernel = area.content[SETUP_SECTORS * SECTOR :]
+    assert kernel[:SECTOR] == b"k" * SECTOR
+    assert kernel[2 * SECTOR : 3 * SECTOR] == b"r" * SECTOR
+    assert area.first_sector == ALIGNMENT
+    assert area.content[0xE000:].startswith(KERNEL_ARGS.encode() + b"\0")
+    assert struct.unpack_from("<II", area.content, 0x218) == (RAMDISK_ADDRESS, 513)
+    assert struct.unpack_from("<I", area.content, 0x228) == (0x9E000,)
+
+
+def test_a_kernel_that_the_loader_cannot_start_is_refused() -> None:
+    with pytest.raises(BuildError, match="no bzImage"):
+        boot_area(b"\0" * 440, b"\0" * 4096, b"")
+    with pytest.raises(BuildError, match="unpacks itself up to"):
+        boot_area(b"\0" * 440, bzimage(RAMDISK_ADDRESS + 1), b"")
 
 
 def test_archive_is_the_same_for_the_same_tree(tmp_path: Path) -> None:
