@@ -65,6 +65,8 @@ class Settings:
     image_allowed_cidrs: tuple[Net, ...] = ()
     image_refused_cidrs: tuple[Net, ...] = ()
     """Networks of image servers that are allowed or refused beyond the usual rules."""
+    image_stalled_s: float = 30.0
+    """An image server that sends no byte for so long is given up, and asked again later."""
     physical_networks: Mapping[str, str] = field(default_factory=dict)
     """Interface by physical network, for flat and VLAN segments."""
     fake_nodes: int = 1
@@ -101,6 +103,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
         log_level=env.get("NOVAKUBE_LOG_LEVEL") or "info",
         image_allowed_cidrs=_networks(env, "NOVAKUBE_IMAGE_ALLOWED_CIDRS"),
         image_refused_cidrs=_networks(env, "NOVAKUBE_IMAGE_REFUSED_CIDRS"),
+        image_stalled_s=_number(env, "NOVAKUBE_IMAGE_STALLED_S", 30, 1, 3600),
         physical_networks=_pairs(env, "NOVAKUBE_PHYSICAL_NETWORKS"),
         fake_nodes=int(_number(env, "NOVAKUBE_FAKE_NODES", 1, 1, 5000)),
         fake=_fake(env.get("NOVAKUBE_FAKE") or "{}"),

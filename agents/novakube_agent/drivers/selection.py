@@ -22,15 +22,17 @@ def host_ports(node: str, settings: Settings, state_dir: Path) -> HostPorts:
 def _libvirt_ports(settings: Settings) -> HostPorts:
     from novakube_agent.drivers.libvirt.driver import LibvirtDriver, LibvirtSettings
     from novakube_agent.hostops.disks import DiskStore
+    from novakube_agent.hostops.download import DownloadLimits
     from novakube_agent.hostops.download_address import AddressPolicy
     from novakube_agent.hostops.images import ImageCache, ImageSettings
     from novakube_agent.hostops.network import NetworkSettings, NodeNetwork
 
     state_dir = settings.state_dir
     addresses = AddressPolicy(settings.image_allowed_cidrs, settings.image_refused_cidrs)
+    download = DownloadLimits(stalled_s=settings.image_stalled_s)
     return HostPorts(
         driver=LibvirtDriver(LibvirtSettings(state_dir, settings.libvirt_uri, settings.virt_type)),
-        images=ImageCache(ImageSettings(state_dir, addresses)),
+        images=ImageCache(ImageSettings(state_dir, addresses, download)),
         disks=DiskStore(state_dir),
         network=NodeNetwork(NetworkSettings(state_dir, settings.physical_networks)),
     )

@@ -18,10 +18,11 @@ class ImageServer:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range header of each request."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    address: str = ADDRESS
     port: int = 0
 
     def url(self, path: str) -> str:
-        return f"http://{ADDRESS}:{self.port}{path}"
+        return f"http://{self.address}:{self.port}{path}"
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -31,6 +32,7 @@ class ImageServer:
         app.router.add_get("/slow/{name}", self.slow)
         app.router.add_get("/gated/{name}", self.gated)
         app.router.add_get("/cut/{name}", self.cut)
+        app.router.add_get("/short/{name}", self.short)
         app.router.add_get("/{name}", self.file)
         return app
 
@@ -85,6 +87,10 @@ class ImageServer:
         """Half the bytes once, then as it should be."""
         if any(path == request.path for path, _ in self.requests):
             return await self.file(request)
+        return await self.short(request)
+
+    async def short(self, request: web.Request) -> web.StreamResponse:
+        """Half the bytes, each time."""
         response = await self._begin(request, self.note(request), self.etags.get(request.path))
         assert request.transport is not None
         request.transport.close()
