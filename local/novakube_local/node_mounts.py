@@ -7,7 +7,11 @@ import uuid
 from pathlib import Path
 
 MOUNT_TIMEOUT_S = 10
-KEPT = {"/var/lib/libvirt": "libvirt", "/var/log/libvirt": "log"}
+KEPT = {
+    "/var/lib/libvirt": "libvirt",
+    "/var/log/libvirt": "log",
+    "/etc/libvirt/qemu": "domains",
+}
 """On disk in the node's folder; the rest lives in memory."""
 IN_MEMORY = ("/run", "/etc/libvirt", "/etc/systemd", "/var/cache/libvirt")
 """``/etc/systemd`` is hidden: no systemd runs in a node, so what the machine enabled is not."""
@@ -43,9 +47,10 @@ def mount_private(node_dir: Path) -> None:
         source = node_dir / name
         source.mkdir(parents=True, exist_ok=True)
         _mount("--bind", str(source), target)
-    for folder in ("/run/lock", "/run/netns", "/run/libvirt", "/etc/libvirt/qemu"):
+    for folder in ("/run/lock", "/run/netns", "/run/libvirt"):
         Path(folder).mkdir(exist_ok=True)
     _own_sysfs()
+    _own_boot()
     host_uuid = uuid.uuid5(uuid.NAMESPACE_URL, str(node_dir))
     Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF)
     Path("/etc/libvirt/libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=host_uuid))
@@ -58,6 +63,17 @@ def _own_sysfs() -> None:
     _mount("-t", "sysfs", "sysfs", "/sys")
     _mount("--move", kept, "/sys/fs/cgroup")
     Path(kept).rmdir()
+
+
+def _own_boot() -> None:
+    """The node boots when it is started here, not when the machine did."""
+    boot_id = Path("/run/boot_id")
+    boot_id.write_text(f"{uuid.uuid4()}\n")
+    subprocess.run(
+        ["mount", "--bind", str(boot_id), "/proc/sys/kernel/random/boot_id"],
+        check=True,
+        timeout=MOUNT_TIMEOUT_S,
+    )
 
 
 def _mount(*arguments: str) -> None:

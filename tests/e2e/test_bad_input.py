@@ -285,8 +285,8 @@ def test_full_network(cloud: LocalCloud, namespace: str) -> None:
 @pytest.mark.parametrize(
     ("address", "reason", "words"),
     [
-        ("10.99.0.5", "AddressOutside", "address 10.99.0.5 is outside 10.60.0.0/24 of subnet net-v4"),
-        ("10.60.0.255", "AddressOutside", "the network's or broadcast address of 10.60.0.0/24"),
+        ("10.99.0.5", "AddressOutsideSubnet", "address 10.99.0.5 is outside 10.60.0.0/24 of subnet net-v4"),
+        ("10.60.0.255", "AddressOutsideSubnet", "the network's or broadcast address of 10.60.0.0/24"),
         ("10.60.0.1", "AddressInUse", "address 10.60.0.1 is the gateway of subnet net-v4"),
     ],
 )

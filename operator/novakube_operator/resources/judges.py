@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from novakube_crds.base import ApiModel
+from novakube_crds.conditions import is_true
 from novakube_crds.kind import Kind
 from novakube_crds.v1alpha1.network import EXTERNAL_NETWORK_READY
 from novakube_kit.errors import InvalidSpec
@@ -110,13 +111,21 @@ class Judge:
         return status
 
 
+def _older(one: AnyObject, other: AnyObject) -> bool:
+    """Whether one came first. Timestamps have whole seconds: within one, who is Ready stays."""
+
+    def age(obj: AnyObject) -> tuple[datetime, bool, str]:
+        return obj.created_at, not is_true(obj.status.conditions, "Ready"), obj.uid
+
+    return age(one) < age(other)
+
+
 def _older_with_same_id(world: World, obj: AnyObject) -> str | None:
     wanted = getattr(obj.spec, "id", None)
     if not wanted:
         return None
     for other in world.of(obj.kind.plural).by("id", wanted):
-        older = (other.created_at, other.uid) < (obj.created_at, obj.uid)
-        if other.uid != obj.uid and older:
+        if other.uid != obj.uid and _older(other, obj):
             return f"{other.namespace}/{other.name}".lstrip("/")
     return None
 
@@ -187,7 +196,7 @@ def _subnet(world: World, obj: AnyObject) -> tuple[Verdict, dict[str, Any]]:
     siblings = [
         (other.name, other.spec)
         for other in world.of("subnets").by("network", network.key)
-        if (other.created_at, other.uid) < (obj.created_at, obj.uid)
+        if _older(other, obj)
     ]
     try:
         networks.check_subnet(obj.spec, siblings)
@@ -224,8 +233,8 @@ def _aggregate(world: World, obj: AnyObject) -> tuple[Verdict, dict[str, Any]]:
     for host in obj.spec.hosts:
         for other in world.of("aggregates").by("host", host):
             zone = other.spec.availability_zone
-            older = (other.created_at, other.uid) < (obj.created_at, obj.uid)
-            if zone and obj.spec.availability_zone and zone != obj.spec.availability_zone and older:
+            wanted = obj.spec.availability_zone
+            if zone and wanted and zone != wanted and _older(other, obj):
                 message = f"host {host} is in zone {zone} by aggregate {other.name}, which is older"
                 return Verdict(False, "ZoneConflict", message, stalled=True), {}
     if missing:

@@ -221,3 +221,37 @@ def test_a_taken_segment_is_refused() -> None:
 def test_fingerprints_are_those_of_ssh_keygen() -> None:
     # As printed by ssh-keygen -l -E md5 for this key.
     assert fingerprint("ssh", ED25519) == "10:71:ba:f1:c7:a1:b0:d4:8e:bd:55:98:3b:41:02:3a"
+
+
+@pytest.mark.parametrize(
+    ("plural", "first", "second", "reason"),
+    [
+        ("subnets", SUB, {**SUB, "cidr": "10.0.0.128/25"}, "Overlap"),
+        ("networks", {"id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"},
+         {"id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}, "IDTaken"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("uids", [("1", "2"), ("2", "1")])
+def test_of_two_made_in_one_second_the_one_that_was_there_stays(
+    plural: str, first: dict[str, Any], second: dict[str, Any], reason: str, uids: tuple[str, str]
+) -> None:
+    where = world()
+    put(where, "networks", "net", NET)
+    when = {"creationTimestamp": "2026-01-01T00:01:00Z"}
+    made = [
+        put(where, plural, f"it{uid}", spec, uid=f"00000000-0000-0000-0000-00000000000{uid}", **when)
+        for uid, spec in zip(uids, (first, second), strict=True)
+    ]
+    ready = [{
+        "type": "Ready", "status": "True", "reason": "Accepted", "message": "",
+        "lastTransitionTime": "2026-01-01T00:01:00Z",
+    }]  # fmt: skip
+    raw = {"metadata": {**when, "name": made[0].name, "namespace": "a", "uid": made[0].uid,
+                        "resourceVersion": "99", "generation": 1},
+           "spec": first, "status": {"conditions": ready}}  # fmt: skip
+    where.of(plural).observe(raw)
+    for name, want in ((made[0].name, "Accepted"), (made[1].name, reason)):
+        status: Any = JUDGES[plural].status(where, where.of(plural).get("a", name), NOW)
+        told = get_condition(status.conditions, "Ready")
+        assert told is not None
+        assert told.reason == want
