@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -31,15 +33,27 @@ def powered_off(cloud: LocalCloud, found: Json) -> None:
     cloud.booted(found)
     guest = found["status"]["guest"]
     console = Path(cloud.node.virsh("ttyconsole", found["status"]["hypervisorName"]))
-    for prompt, answer in (
-        ("login: ", "novakube"), ("Password: ", "novakube"), ("$ ", "sudo poweroff"),
-    ):  # fmt: skip
-        wait_until_sync(
-            lambda prompt=prompt: cloud.node.console(guest).rstrip("\n").endswith(prompt),
-            f"{prompt!r} on the console of {guest}", MACHINE_S,
-        )  # fmt: skip
-        with console.open("wb", buffering=0) as keyboard:
-            keyboard.write(f"{answer}\n".encode())
+    # Held open: QEMU drops what is typed while it believes that nobody is there.
+    terminal = os.open(console, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    shown = ""
+
+    def prompted(prompt: str) -> bool:
+        nonlocal shown
+        with contextlib.suppress(BlockingIOError):
+            shown += os.read(terminal, 4096).decode(errors="replace")
+        return shown.endswith(prompt)
+
+    try:
+        os.write(terminal, b"\n")
+        for prompt, answer in (
+            ("login: ", "novakube"), ("Password: ", "novakube"), ("$ ", "sudo poweroff"),
+        ):  # fmt: skip
+            what = f"{prompt!r} on the console of {guest}"
+            wait_until_sync(functools.partial(prompted, prompt), what, MACHINE_S)
+            shown = ""
+            os.write(terminal, f"{answer}\n".encode())
+    finally:
+        os.close(terminal)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from novakube_kit.objects import Object
 from novakube_operator.core.power import TRANSIENT
 
 AnyObject = Object[Any, Any]
+CRASH_LOOP = "CrashLoop"
+"""The agent's reason for a guest that it does not start any more."""
 VM_STATES = {
     "Running": "active",
     "Stopped": "stopped",
@@ -128,6 +130,11 @@ def addresses(spec: GuestSpec) -> list[InstanceAddress]:
 def settled(spec: GuestSpec, status: GuestStatus) -> bool:
     """Whether the agent has carried out the last power order."""
     return status.phase == "Ready" and status.power_sequence >= spec.power_sequence
+
+
+def at_rest(spec: GuestSpec, status: GuestStatus) -> bool:
+    """Whether a power order may come: settled, or off for good after crashes until one comes."""
+    return settled(spec, status) or (status.phase == "Failed" and status.reason == CRASH_LOOP)
 
 
 def word(spec: GuestSpec, status: GuestStatus) -> str:

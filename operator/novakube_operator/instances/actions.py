@@ -53,7 +53,7 @@ class ActionController:
             problem = not_supported_yet(f"{kind}")
             return await self._finish(action, problem.reason, problem.message)
         guest = core.newest(self._context.by("guests", "instance", instance.uid))
-        if guest is None or not core.settled(guest.spec, guest.status):
+        if guest is None or not core.at_rest(guest.spec, guest.status):
             state = instance.status.state
             message = f"{kind} needs a guest at rest; the instance is {state}"
             return await self._finish(action, "ImpossibleTransition", message)
@@ -94,7 +94,8 @@ class ActionController:
         if action.spec.action == "Reboot":
             return await self._reboot(action, instance, guest)
         status, sequence = guest.status, instance.status.power_sequence
-        if status.phase in ("Failed", "Lost"):
+        told = status.observed_generation >= guest.generation
+        if status.phase in ("Failed", "Lost") and guest.spec.power_sequence >= sequence and told:
             return await self._finish(
                 action, status.reason or status.phase, status.message, instance
             )

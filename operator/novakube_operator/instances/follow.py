@@ -184,7 +184,9 @@ class Follower:
         launched_before = self._obj.status.launched_at is not None
         hopeless = status.reason in NOT_THE_NODES_FAULT or launched_before
         if hopeless or len(refused) > ALTERNATES:
-            await self._fail(status.reason or status.phase, status.message)
+            if core.at_rest(self._guest.spec, status):
+                self._wish()
+            await self._order(await self._fail(status.reason or status.phase, status.message))
             return None
         self._draft.set(refused_nodes=refused)
         self._draft.working(
@@ -194,14 +196,15 @@ class Follower:
         await self._context.patch(self._guest, {"spec": {"teardown": "Destroy"}})
         return None
 
-    async def _fail(self, reason: str, message: str) -> None:
+    async def _fail(self, reason: str, message: str) -> AnyObject:
         self._draft.condition(GUEST_READY, "False", reason, message)
         self._draft.error(reason, message)
         self._draft.set(power_state=self._guest.status.power_state, progress=None)
         before = self._obj.status.state
-        await self._context.report(self._obj, self._draft.done())
+        obj = await self._context.report(self._obj, self._draft.done())
         if before != "Error":
             self._context.event(self._obj, reason, message, warning=True)
+        return obj
 
     async def _ready(self) -> float | None:
         guest, status = self._guest, self._guest.status
@@ -271,7 +274,7 @@ class Follower:
         if spec is None:
             self._draft.drop(POWER_AS_SPECIFIED)
             return
-        busy = status.current_action is not None or not core.settled(
+        busy = status.current_action is not None or not core.at_rest(
             self._guest.spec, self._guest.status
         )
         if spec != applied and not busy:
