@@ -66,9 +66,15 @@ test: bootstrap check ## everything a change must pass (installs what it needs)
 .PHONY: fresh
 fresh: ## the README's commands in a bare Debian 12, into tests/records [KEEP=1] [FRESH_ROOT=dir]
 	$(PYTHON) scripts/fresh.py
+BENCH := $(if $(RATE),--rate $(RATE)) $(if $(N),--count $(N)) $(if $(NODES),--nodes $(NODES)) \
+	$(if $(QUICK),--quick)
+.PHONY: bench
+bench: ## figures [WHAT=control-plane|vm] [RATE=creates/s] [N=count] [NODES=simulated] [QUICK=1]
+	@scripts/bootstrap.sh
+	@scripts/as-root.sh $(PYTHON) -m benchmarks $(or $(WHAT),all) $(BENCH)
 
 .PHONY: generate
-generate: ## CRDs and the API reference from the models
+generate: ## CRDs, the API reference and the table of figures
 	$(PYTHON) -m novakube_crds generate
 	$(PYTHON) -m benchmarks.table
 

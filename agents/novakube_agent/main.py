@@ -25,6 +25,7 @@ from novakube_kit.httpserver import HttpServer
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.logging import configure_logging
 from novakube_kit.objects import Key
+from novakube_kit.tokens import FileToken
 from novakube_kit.workqueue import WorkQueue
 
 _log = logging.getLogger(__name__)
@@ -100,6 +101,8 @@ async def _node(
     state_dir = settings.state_dir if alone else settings.state_dir / node
     waiting = f"waiting for the token of {node}"
     checks[node] = lambda: waiting
+    if settings.fake_tokens is not None:
+        base = base.acting_as(FileToken(settings.fake_tokens / f"{node}.token"))
     token = await node_token(base, node)
     kube = base.acting_as(token)
     ports = host_ports(node, settings, state_dir)

@@ -70,6 +70,9 @@ class Settings:
     physical_networks: Mapping[str, str] = field(default_factory=dict)
     """Interface by physical network, for flat and VLAN segments."""
     fake_nodes: int = 1
+    fake_tokens: Path | None = None
+    """Folder of ``<node>.token``: each simulated node's own first token, since the API server
+    gives a node's account to a caller on that node only. None: one node, the process's token."""
     fake: FakeSettings = field(default_factory=FakeSettings)
 
 
@@ -106,6 +109,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
         image_stalled_s=_number(env, "NOVAKUBE_IMAGE_STALLED_S", 30, 1, 3600),
         physical_networks=_pairs(env, "NOVAKUBE_PHYSICAL_NETWORKS"),
         fake_nodes=int(_number(env, "NOVAKUBE_FAKE_NODES", 1, 1, 5000)),
+        fake_tokens=Path(tokens) if (tokens := env.get("NOVAKUBE_FAKE_TOKENS")) else None,
         fake=_fake(env.get("NOVAKUBE_FAKE") or "{}"),
     )
 

@@ -1,0 +1,68 @@
+"""``python -m benchmarks``, behind ``make bench``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from benchmarks import controlplane
+from benchmarks.results import ROOT, Result
+
+WHAT = ("control-plane", "vm")
+
+
+def main() -> None:
+    """Runs what was asked for, one after the other, and prints its figures."""
+    arguments = _parser().parse_args()
+    if arguments.quick:
+        os.environ["QUICK"] = "1"
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - started:6.1f} s] {what}", flush=True)
+
+    for what in WHAT if arguments.what == "all" else (arguments.what,):
+        show(run(what, arguments, say))
+
+
+def run(what: str, arguments: argparse.Namespace, say: Callable[[str], None]) -> Result:
+    """One benchmark."""
+    quick = bool(arguments.quick)
+    if what == "control-plane":
+        settings = controlplane.Settings(
+            arguments.rate or 10.0,
+            arguments.count or (20 if quick else 300),
+            arguments.nodes or (2 if quick else 8),
+            quick,
+        )
+        return controlplane.run(settings, say)
+    from benchmarks import vm  # libvirt's and the local cloud's needs: only when asked for
+
+    return vm.run(arguments.count or (3 if quick else 20), quick, say)
+
+
+def show(result: Result) -> None:
+    """Writes the result and prints its figures."""
+    path = result.write()
+    print(f"\n{result.benchmark}: {path.relative_to(ROOT)}")
+    for key, figure in result.figures.items():
+        value = f"{figure.value:g} {figure.unit}".strip()
+        target = f" (asked for: {figure.target})" if figure.target else ""
+        print(f"  {key:32} {value:>14}{target}  {figure.note}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("what", nargs="?", default="all", choices=("all", *WHAT))
+    parser.add_argument("--rate", type=float, help="creates a second (10)")
+    parser.add_argument("--count", type=int, help="objects (300; quick: 20), or pairs of vm (20; 3)")
+    parser.add_argument("--nodes", type=int, help="simulated nodes (8; quick: 2)")
+    parser.add_argument("--quick", action="store_true", help="small; results are not kept")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What is read from outside: a process's memory and CPU in /proc, counters in /metrics."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+_SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_TICKS = os.sysconf("SC_CLK_TCK")
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE", "APPLY"})
+ROLLUPS = frozenset(
+    {"networks/status", "subnets/status", "hypervisors/status", "hypervisorreports/status",
+     "quotas/status", "addressslices"}
+)  # fmt: skip
+"""One write per object and interval, however many creates: counted apart."""
+LEASES = "leases"
+EVENTS = "events"
+REVIEWS = frozenset({"tokenreviews", "subjectaccessreviews", "serviceaccounts/token"})
+"""Questions by POST: they write no object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of one process at one moment."""
+
+    rss_bytes: int
+    cpu_s: float
+
+
+def usage(pid: int) -> Usage:
+    """Resident memory and CPU seconds (user and system) so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return Usage(
+        pages * os.sysconf("SC_PAGE_SIZE"), (int(fields[11]) + int(fields[12])) / _TICKS
+    )
+
+
+def parse(text: str) -> list[tuple[str, dict[str, str], float]]:
+    """Samples of a page in the Prometheus text format."""
+    return [
+        (name, dict(_LABEL.findall(labels)), float(value))
+        for name, labels, value in _SAMPLE.findall(text)
+    ]
+
+
+def api_writes(text: str) -> Counter[str]:
+    """The API server's count of mutating requests answered 2xx: ``VERB resource[/sub]``."""
+    counted: Counter[str] = Counter()
+    for name, labels, value in parse(text):
+        if name != "apiserver_request_total" or labels["verb"] not in WRITES:
+            continue
+        if labels["code"].startswith("2"):
+            what = f"{labels['verb']} {labels['resource']}/{labels['subresource']}"
+            counted[what.rstrip("/")] += int(value)
+    return counted
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Writes of a run by what the design counts together."""
+
+    objects: dict[str, int]
+    rollups: dict[str, int]
+    events: int
+    leases: int
+
+
+def ledger(before: Counter[str], after: Counter[str]) -> Ledger:
+    """What was written between two counts."""
+    made = {what: count for what, count in (after - before).items()}
+    target = {what: what.partition(" ")[2] for what in made}
+    apart = ROLLUPS | REVIEWS | {EVENTS, LEASES}
+    return Ledger(
+        objects={what: n for what, n in made.items() if target[what] not in apart},
+        rollups={what: n for what, n in made.items() if target[what] in ROLLUPS},
+        events=sum(n for what, n in made.items() if target[what] == EVENTS),
+        leases=sum(n for what, n in made.items() if target[what] == LEASES),
+    )
