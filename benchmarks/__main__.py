@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("what", nargs="?", default="all", choices=("all", *WHAT))
     parser.add_argument("--rate", type=float, help="creates a second (10)")
-    parser.add_argument("--count", type=int, help="objects (300; quick: 20), or pairs of vm (20; 3)")
+    parser.add_argument(
+        "--count", type=int, help="objects (300; quick: 20), or pairs of vm (20; 3)"
+    )
     parser.add_argument("--nodes", type=int, help="simulated nodes (8; quick: 2)")
     parser.add_argument("--quick", action="store_true", help="small; results are not kept")
     return parser

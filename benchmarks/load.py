@@ -123,9 +123,7 @@ class Load:
 
     async def delete(self, names: list[str], at_a_time: int) -> None:
         """Deletes them all; returns when all are gone."""
-        await _shared(
-            at_a_time, names, lambda name: self._kube.delete(INSTANCES, name, NAMESPACE)
-        )
+        await _shared(at_a_time, names, lambda name: self._kube.delete(INSTANCES, name, NAMESPACE))
         await self.all_in(names, self.gone_at)
 
     async def all_in(self, names: list[str], seen: dict[str, float]) -> None:
@@ -148,9 +146,7 @@ class Load:
         return [self.running_at[name] - self.created_at[name] for name in names]
 
 
-async def _shared(
-    at_a_time: int, items: list[T], deed: Callable[[T], Awaitable[object]]
-) -> None:
+async def _shared(at_a_time: int, items: list[T], deed: Callable[[T], Awaitable[object]]) -> None:
     waiting = iter(items)
 
     async def worker() -> None:

@@ -35,9 +35,7 @@ def usage(pid: int) -> Usage:
     """Resident memory and CPU seconds (user and system) so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return Usage(
-        pages * os.sysconf("SC_PAGE_SIZE"), (int(fields[11]) + int(fields[12])) / _TICKS
-    )
+    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), (int(fields[11]) + int(fields[12])) / _TICKS)
 
 
 def parse(text: str) -> list[tuple[str, dict[str, str], float]]:
@@ -72,7 +70,7 @@ class Ledger:
 
 def ledger(before: Counter[str], after: Counter[str]) -> Ledger:
     """What was written between two counts."""
-    made = {what: count for what, count in (after - before).items()}
+    made = dict((after - before).items())
     target = {what: what.partition(" ")[2] for what in made}
     apart = ROLLUPS | REVIEWS | {EVENTS, LEASES}
     return Ledger(
