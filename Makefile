@@ -66,6 +66,7 @@ test: bootstrap check ## everything a change must pass (installs what it needs)
 .PHONY: fresh
 fresh: ## the README's commands in a bare Debian 12, into tests/records [KEEP=1] [FRESH_ROOT=dir]
 	$(PYTHON) scripts/fresh.py
+
 BENCH := $(if $(RATE),--rate $(RATE)) $(if $(N),--count $(N)) $(if $(NODES),--nodes $(NODES)) \
 	$(if $(QUICK),--quick)
 .PHONY: bench
