@@ -6,13 +6,20 @@ wrappers of those layers place it, so that a new step cannot be forgotten.
 ``NOVAKUBE_FAILPOINT=name:before|after[:nth]`` sends SIGKILL to this process before the nth
 (default first) step of that name begins, or after it has succeeded.
 ``NOVAKUBE_FAILPOINT_TRACE=file`` appends the name of each step that begins, one per line.
-Without both variables a failpoint is one call that returns a shared object.
+``NOVAKUBE_FAILPOINT_DIR=directory`` arms processes that run already: while
+``<program>.trigger`` there holds ``name:before|after[:nth]``, the process stands still at that
+step, having written its pid to ``<program>.reached``, until the trigger is removed; whoever
+waits for that kills the process, or another one that the step depends on. While
+``<program>.trace`` is there, names are appended to it.
+Without these variables a failpoint is one call that returns a shared object.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +30,9 @@ from typing import Literal
 from novakube_kit.errors import InvalidSpec
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
+HOLD_POLL_S = 0.01
+HOLD_MAX_S = 120.0
+"""A process whose trigger nobody removes goes on after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +84,61 @@ class Failpoints:
         if self._passes != self._trigger.nth:
             return False
         if self._trigger.moment == "before":
-            die()
+            self.end()
         return True
+
+    def end(self) -> None:
+        """Dies."""
+        die()
+
+
+class Held:
+    """Triggers that appear while the process runs; it stands still there instead of dying."""
+
+    def __init__(self, directory: Path, program: str) -> None:
+        self._trigger_file = directory / f"{program}.trigger"
+        self._reached_file = directory / f"{program}.reached"
+        self._trace_file = directory / f"{program}.trace"
+        self._text = ""
+        self._passes = 0
+
+    def at(self, name: str) -> AbstractContextManager[None]:
+        """The step's context."""
+        return _Step(self, name)
+
+    def begin(self, name: str) -> bool:
+        """Traces, stands still when armed for ``before``; True for ``after``."""
+        if self._trace_file.exists():
+            with self._trace_file.open("a", encoding="utf-8") as file:
+                file.write(name + "\n")
+        try:
+            text = self._trigger_file.read_text()
+        except FileNotFoundError:
+            return False
+        if text != self._text:
+            self._text, self._passes = text, 0
+        trigger = parse_trigger(text.split()[0])
+        if trigger.name != name:
+            return False
+        self._passes += 1
+        if self._passes != trigger.nth:
+            return False
+        if trigger.moment == "before":
+            self.end()
+        return trigger.moment == "after"
+
+    def end(self) -> None:
+        """Blocks the whole thread, as a process that is about to die does nothing any more."""
+        self._reached_file.write_text(str(os.getpid()))
+        give_up_at = time.monotonic() + HOLD_MAX_S
+        while self._trigger_file.exists() and time.monotonic() < give_up_at:
+            time.sleep(HOLD_POLL_S)
 
 
 class _Step:
     __slots__ = ("_die_after", "_name", "_points")
 
-    def __init__(self, points: Failpoints, name: str) -> None:
+    def __init__(self, points: Failpoints | Held, name: str) -> None:
         self._points = points
         self._name = name
         self._die_after = False
@@ -97,7 +154,7 @@ class _Step:
     ) -> None:
         # A step that failed did nothing to die after.
         if self._die_after and kind is None:
-            die()
+            self._points.end()
 
 
 def die() -> None:
@@ -105,7 +162,15 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def from_environment(environment: Mapping[str, str]) -> Failpoints | None:
+def program() -> str:
+    """``novakube_operator``: the package that ``python -m`` or a console script runs."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None:
+        return str(spec.name).partition(".")[0]
+    return Path(sys.argv[0]).stem.replace("-", "_")
+
+
+def from_environment(environment: Mapping[str, str]) -> Failpoints | Held | None:
     """What the environment arms; None when nothing is.
 
     Raises:
@@ -113,6 +178,9 @@ def from_environment(environment: Mapping[str, str]) -> Failpoints | None:
     """
     trigger = environment.get("NOVAKUBE_FAILPOINT", "")
     trace = environment.get("NOVAKUBE_FAILPOINT_TRACE", "")
+    directory = environment.get("NOVAKUBE_FAILPOINT_DIR", "")
+    if directory:
+        return Held(Path(directory), program())
     if not trigger and not trace:
         return None
     return Failpoints(parse_trigger(trigger) if trigger else None, Path(trace) if trace else None)

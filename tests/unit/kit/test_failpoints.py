@@ -8,6 +8,8 @@ import pytest
 
 from novakube_kit.errors import InvalidSpec
 from novakube_kit.failpoints import Trigger, failpoint, parse_trigger
+from tests.deadlines import EVENT_S
+from tests.waiting import wait_until_sync
 
 PROGRAM = """
 from novakube_kit.failpoints import failpoint
@@ -49,6 +51,31 @@ def test_the_trace_names_every_step(tmp_path: Path):
     trace = tmp_path / "trace"
     run({"NOVAKUBE_FAILPOINT_TRACE": str(trace)})
     assert trace.read_text().split() == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "want_done"), [("b:before", ["a"]), ("a:after:2", ["a", "b", "a"])]
+)
+def test_a_running_process_stands_still_until_the_trigger_is_gone(
+    tmp_path: Path, trigger: str, want_done: list[str]
+):
+    (tmp_path / "steps.trigger").write_text(f"{trigger} 1")
+    (tmp_path / "steps.trace").touch()
+    (tmp_path / "steps.py").write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "steps.py")],
+        env={**os.environ, "NOVAKUBE_FAILPOINT_DIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    reached = tmp_path / "steps.reached"
+    wait_until_sync(lambda: reached.exists() and reached.read_text(), "the step", EVENT_S)
+    assert int(reached.read_text()) == process.pid
+    assert process.poll() is None
+    assert (tmp_path / "steps.trace").read_text().split()[: len(want_done)] == want_done
+    (tmp_path / "steps.trigger").unlink()
+    assert process.communicate(timeout=EVENT_S)[0].split() == ["a", "b", "a"]
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("text", ["a", "a:later", ":before", "a:before:x", "a:before:-1"])
