@@ -26,6 +26,7 @@ from novakube_kit.objects import Object
 
 AnyObject = Object[Any, Any]
 GIB = 1 << 30
+DAY_S = 86400
 LOOK_AGAIN_S = 30.0
 Get = Callable[[str, str | None, str], AnyObject | None]
 """(plural, namespace, name) -> the object as this process knows it."""
@@ -209,6 +210,24 @@ def check_fit(flavor: AcceptedFlavor, image: AcceptedImage) -> None:
         raise NotAcceptable(FLAVOR_READY, "FlavorTooSmall", message)
 
 
+def stop_timeout_s(image: AcceptedImage) -> int:
+    """Seconds between the power button and the power cut.
+
+    The image's ``os_shutdown_timeout``, else 60, as nova.conf ``shutdown_timeout``.
+    Source: Nova's ImageMetaProps; bounds of the Guest's field.
+
+    Raises:
+        NotAcceptable: it is no whole number of seconds within a day.
+    """
+    text = image.properties.get("os_shutdown_timeout", "60")
+    if not text.isascii() or not text.isdecimal() or int(text) > DAY_S:
+        message = (
+            f"image property os_shutdown_timeout is {text!r}; allowed: 0 to {DAY_S} (seconds)"
+        )
+        raise NotAcceptable(IMAGE_READY, "InvalidImageProperty", message)
+    return int(text)
+
+
 def keys_of(obj: AnyObject, by: By) -> tuple[GuestKey, ...]:
     """Public keys, in full or by the name of a KeyPair of the Instance's user."""
     found = []
@@ -312,5 +331,6 @@ def accept(obj: AnyObject, get: Get, by: By, project: str | None) -> Accepted:
     check_supported(obj.spec)
     flavor, image = flavor_of(obj, get, project), image_of(obj, get)
     check_fit(flavor, image)
+    stop_timeout_s(image)
     nics, keys = NicResolver(obj, get, by).all(), keys_of(obj, by)
     return Accepted(flavor, image, nics, keys, disks_of(obj, get))

@@ -21,7 +21,7 @@ from novakube_crds.v1alpha1.guest import (
 from novakube_crds.v1alpha1.instance import AcceptedImage
 from novakube_kit.ids import mac_address
 from novakube_kit.objects import Object
-from novakube_operator.core.accept import Accepted
+from novakube_operator.core.accept import Accepted, stop_timeout_s
 from novakube_operator.core.naming import hostname
 from novakube_operator.core.power import first_wish
 from novakube_operator.core.scheduling.hosts import Amounts
@@ -191,5 +191,6 @@ def guest_spec(
         user_data=user_data,
         metadata=obj.spec.metadata,
         power_state=first_wish(obj.spec.power_state),
+        stop_timeout_s=stop_timeout_s(image),
         epoch=epoch,
     )

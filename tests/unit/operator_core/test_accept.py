@@ -1,0 +1,32 @@
+"""What is read from an accepted image."""
+
+from __future__ import annotations
+
+import pytest
+
+from novakube_crds.v1alpha1.instance import AcceptedImage
+from novakube_operator.core.accept import NotAcceptable, stop_timeout_s
+
+
+def image(**properties: str) -> AcceptedImage:
+    return AcceptedImage(
+        name="i", namespace="ns", uid="u", id="u", url="http://192.0.2.10/i", disk_format="raw",
+        min_disk_gib=0, min_memory_mib=0, properties=properties,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "want"), [("0", 0), ("5", 5), ("86400", 86400)])
+def test_an_images_own_stop_timeout(text: str, want: int) -> None:
+    assert stop_timeout_s(image(os_shutdown_timeout=text)) == want
+
+
+def test_the_usual_stop_timeout_is_novas() -> None:
+    assert stop_timeout_s(image()) == 60
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "86401", "soon", "\u0661"])
+def test_a_stop_timeout_that_is_no_number_of_seconds(text: str) -> None:
+    with pytest.raises(NotAcceptable, match="os_shutdown_timeout") as refused:
+        stop_timeout_s(image(os_shutdown_timeout=text))
+    assert refused.value.reason == "InvalidImageProperty"
+    assert "0 to 86400" in refused.value.message
