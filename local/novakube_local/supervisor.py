@@ -23,7 +23,7 @@ from typing import Any
 from novakube_local.layout import Layout, write_json
 
 BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 30.0
+BACKOFF_MAX_S = float(os.environ.get("NOVAKUBE_LOCAL_BACKOFF_MAX_S", "30"))
 STEADY_S = 60.0
 """A process that lived this long starts again at once."""
 LOOK_S = 1.0
