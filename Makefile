@@ -63,6 +63,13 @@ test: bootstrap check ## everything a change must pass (installs what it needs)
 		$(PYTHON) -m pytest -p tests.record --record $(RECORD) tests
 	$(PYTHON) scripts/verify.py --ran $(RECORD)
 
+.PHONY: deep
+deep: bootstrap ## the whole of a lane TARGET=crash|sabotage [SHARD=i/n], into tests/records; goes on where it stopped
+	@test -n "$(TARGET)" || { echo 'make deep: TARGET=crash or TARGET=sabotage is missing' >&2; exit 2; }
+	KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$(CURDIR)/.local/bin} \
+		$(PYTHON) -m pytest -p tests.record --record tests/records/$(TARGET).json --resume \
+		$(if $(SHARD),--shard $(SHARD)) tests/deep/$(TARGET)
+
 .PHONY: fresh
 fresh: ## the README's commands in a bare Debian 12, into tests/records [KEEP=1] [FRESH_ROOT=dir]
 	$(PYTHON) scripts/fresh.py

@@ -35,10 +35,10 @@ class Row(NamedTuple):
     commit: str
 
 
-def collect(root: Path) -> set[str]:
-    """Ids that pytest collects now."""
+def collect(root: Path, folder: str = "tests") -> set[str]:
+    """Ids that pytest collects now below a folder."""
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests"],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", folder],
         cwd=root,
         capture_output=True,
         text=True,
@@ -114,6 +114,7 @@ class Verification:
             return self._lacking_test(node)
         if lane not in self._lanes:
             self._lanes[lane] = self.record(self.root / "tests" / "records" / f"{lane}.json")
+            self._check_lane(lane)
         return None if passed(self._lanes[lane], node) else f"{lane} has not passed {node}"
 
     def _lacking_test(self, node: str) -> str | None:
@@ -140,6 +141,16 @@ class Verification:
             if what != "passed" and node not in known:
                 self.problems.append(f"{path.name}: {node} {what}")
         return cases
+
+    def _check_lane(self, lane: str) -> None:
+        """A lane of pytest has run the cases that there are now, and no other."""
+        folder = f"tests/deep/{lane}"
+        if self._lanes[lane] and (self.root / folder).is_dir():
+            ids, ran = collect(self.root, folder), set(self._lanes[lane])
+            if ids != ran:
+                gone, new = len(ran - ids), len(ids - ran)
+                text = f"{lane}.json: {new} cases did not run, {gone} are no longer there"
+                self.problems.append(f"{text}; make deep TARGET={lane}")
 
     def _check_complete(self, cases: dict[str, str]) -> None:
         """A run of the test lane holds every case there is, and no other."""

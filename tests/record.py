@@ -4,6 +4,9 @@ Loaded with ``-p tests.record --record FILE``. The record holds the commit, the 
 case, what passed, failed or was skipped, and the seconds. A run that skipped, xfailed or
 reran anything not listed in ``tests/unavailable.txt`` ends with exit code 1: a missing
 program is a failure.
+
+``--resume`` leaves out what the record of the same commit says passed; ``--shard i/n`` runs
+every nth case from the ith on. Lanes that take hours are run so.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +50,36 @@ def commit() -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", help="file to write the record of this run to (merged)")
+    parser.addoption("--resume", action="store_true", help="leave out what is recorded as passed")
+    parser.addoption("--shard", help="i/n: every nth case from the ith (1..n) on")
+
+
+def chosen(ids: list[str], recorded: Mapping[str, str], shard: str | None) -> set[str]:
+    """The ids to run.
+
+    Args:
+        ids: every case, in order.
+        recorded: outcomes of the same commit.
+        shard: ``i/n``, or None for all.
+    """
+    first, count = (int(part) for part in (shard or "1/1").split("/"))
+    if not 1 <= first <= count:
+        raise pytest.UsageError(f"--shard {shard}: i/n with 1 <= i <= n is allowed")
+    return {node for node in ids[first - 1 :: count] if recorded.get(node) != "passed"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    target, shard = config.getoption("--record"), config.getoption("--shard")
+    resume = config.getoption("--resume")
+    if not target or not (resume or shard):
+        return
+    path, recorded = ROOT / target, {}
+    if resume and path.exists():
+        content = json.loads(path.read_text())
+        recorded = content["cases"] if content["commit"] == commit() else {}
+    wanted = chosen([item.nodeid for item in items], recorded, shard)
+    print(f"\n{len(items)} cases, {len(wanted)} to run")
+    items[:] = [item for item in items if item.nodeid in wanted]
 
 
 class Recorder:

@@ -212,3 +212,24 @@ def test_collected_ids(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_a.py").write_text("def test_one(): pass\n")
     assert verify.collect(tmp_path) == {"tests/test_a.py::test_one"}
+
+
+def lane(root: Path, cases: dict[str, str]) -> list[str]:
+    """Problems of a promise that rests on the lane ``soak``, whose one case is collected."""
+    folder = root / "tests" / "deep" / "soak"
+    folder.mkdir(parents=True)
+    (folder / "test_s.py").write_text("def test_one():\n    assert True\n")
+    record(root, cases, name="soak")
+    promise(root, "| it lasts | `soak:tests/deep/soak/test_s.py::test_one` | | |")
+    return problems(root)
+
+
+def test_a_lanes_record_holds_the_cases_that_there_are(root: Path) -> None:
+    assert lane(root, {"tests/deep/soak/test_s.py::test_one": "passed"}) == []
+
+
+def test_a_lanes_record_lacks_a_new_case(root: Path) -> None:
+    (problem, *_) = lane(root, {"tests/deep/soak/test_s.py::test_old": "passed"})
+    assert problem == (
+        "soak.json: 1 cases did not run, 1 are no longer there; make deep TARGET=soak"
+    )
