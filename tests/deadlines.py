@@ -12,3 +12,5 @@ HISTORY_S = 60.0
 """History caught up after an outage: the pause between attempts grows to 30 s."""
 MACHINE_S = 90.0
 """A real guest under TCG made, started, stopped or gone, beside others on two cores."""
+UP_S = 600.0
+"""`make up` with its programs built and its packages installed."""
