@@ -28,6 +28,9 @@ NODE_ADDRESS_BASE = 10
 MAX_NODES = 200
 PREFIX = 24
 API_PORT = 8774
+NODE_STATE = "/run/novakube-state"
+"""A node's own path to its agent's state. It does not lead through the clone's parents, which
+may be closed to dnsmasq's user, as root's home is."""
 KEPT = ("bin", "go", "guest-image")
 """Folders of ``.local`` that outlive the cloud: results of long builds."""
 MARK = "NOVAKUBE_LOCAL_CLOUD"

@@ -6,6 +6,8 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from novakube_local.layout import NODE_STATE
+
 MOUNT_TIMEOUT_S = 10
 KEPT = {
     "/var/lib/libvirt": "libvirt",
@@ -47,6 +49,9 @@ def mount_private(node_dir: Path) -> None:
         source = node_dir / name
         source.mkdir(parents=True, exist_ok=True)
         _mount("--bind", str(source), target)
+    state = node_dir / "novakube"
+    state.mkdir(parents=True, exist_ok=True)
+    _mount("--bind", str(state), NODE_STATE)
     for folder in ("/run/lock", "/run/netns", "/run/libvirt"):
         Path(folder).mkdir(exist_ok=True)
     _own_sysfs()

@@ -31,7 +31,6 @@ CASES = list(cases(read_trace()))
 def cloud() -> Iterator[CrashCloud]:
     print(f"cases={len(CASES)}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="nkc-") as directory:
-        Path(directory).chmod(0o755)
         cloud = CrashCloud(Path(directory))
         try:
             cloud.start()

@@ -63,7 +63,6 @@ def common(runs: list[Counter[str]]) -> dict[str, int]:
 def main() -> None:
     """Brings a cloud up, traces, writes, takes it down."""
     with tempfile.TemporaryDirectory(prefix="nkc-") as directory:
-        Path(directory).chmod(0o755)
         cloud = CrashCloud(Path(directory))
         try:
             cloud.start()
