@@ -207,3 +207,28 @@ def problems(cloud: CrashCloud, *, gone: bool, clean: Json) -> Iterator[str]:
 def nonce() -> str:
     """Different at each call."""
     return f"{time.time_ns():x}"
+
+
+def undisturbed(cloud: CrashCloud, operation: str) -> None:
+    """One operation that nobody disturbs."""
+    number = nonce()
+    prepare(cloud, operation)
+    act(cloud, operation, number)
+    settle(cloud, operation, number)
+
+
+def survive(cloud: CrashCloud, clean: Json, case: Case) -> None:
+    """Kills the victim there; all must be in order afterwards."""
+    prepare(cloud, case.operation)
+    number = nonce()
+    cloud.hold(case.program, f"{case.step}:{case.moment}:{case.nth}", number)
+    try:
+        act(cloud, case.operation, number)
+        reached = cloud.reached(case.program)
+        cloud.until(f"{case.program} at {case.step}", reached.exists, READY_S)
+        old = cloud.kill(case.victim)
+    finally:
+        cloud.let_go(case.program)
+    cloud.until_runs_again(case.victim, old)
+    settle(cloud, case.operation, number)
+    check(cloud, case.operation, clean)

@@ -18,9 +18,17 @@ from tests.deep.crash.matrix import OPERATIONS, PROGRAMS, TRACE, Trace, act, non
 RUNS = 3
 AT_MOST = 2
 """Of one step's repetitions in an operation, so many are cases of their own."""
-PERIODIC = frozenset({"kube.patch.leases", "kube.patch.networks.status",
-                      "kube.patch.subnets.status", "kube.patch.hypervisorreports.status", "sql.commit",
-                      "kube.patch.hypervisors.status", "kube.create.tokenreviews"})  # fmt: skip
+PERIODIC = frozenset(
+    {
+        "kube.create.tokenreviews",
+        "kube.patch.hypervisorreports.status",
+        "kube.patch.hypervisors.status",
+        "kube.patch.leases",
+        "kube.patch.networks.status",
+        "kube.patch.subnets.status",
+        "sql.commit",
+    }
+)
 """Steps of loops that no operation drives."""
 
 
