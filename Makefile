@@ -82,9 +82,10 @@ bench: ## figures [WHAT=control-plane|vm] [RATE=creates/s] [N=count] [NODES=simu
 	@scripts/as-root.sh $(PYTHON) -m benchmarks $(or $(WHAT),all) $(BENCH)
 
 .PHONY: generate
-generate: ## CRDs, the API reference and the table of figures
+generate: ## CRDs, the API reference, the table of figures, the pictures
 	$(PYTHON) -m novakube_crds generate
 	$(PYTHON) -m benchmarks.table
+	$(PYTHON) -m scripts.pictures
 
 .PHONY: verify
 verify: ## promises, records and generated files against their sources

@@ -22,7 +22,11 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ["promise", "proof", "figure", "commit"]
 LANE = re.compile(r"^(test|fresh|bench|crash|reach|kubelet|tempest|soak|sabotage):(.+)$")
-GENERATED = (["novakube_crds", "generate", "--check"], ["benchmarks.table", "--check"])
+GENERATED = (
+    ["novakube_crds", "generate", "--check"],
+    ["benchmarks.table", "--check"],
+    ["scripts.pictures", "--check"],
+)
 UNAVAILABLE_MOST = 5
 NOT_YET = "NotSupportedYet"
 
