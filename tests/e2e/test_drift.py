@@ -19,6 +19,8 @@ from tests.integration.operator.cloud import MERGE
 from tests.waiting import wait_until_sync
 
 pytestmark = pytest.mark.timeout(900)
+PACE_S = 0.1
+"""Between two comparisons: the guest boots on the same cores."""
 MOVES_BY_ITSELF = ("resourceVersion", "managedFields")
 MANIFEST = """
 apiVersion: novakube.dev/v1alpha1
@@ -94,7 +96,7 @@ class Watcher:
         assert self.differences == []
 
     def _dry_runs(self) -> None:
-        while not self._end.is_set():
+        while not self._end.wait(PACE_S):
             for manifest in self._manifests:
                 state = self._compare(manifest)
                 if state and manifest["kind"] == "Instance":
@@ -121,7 +123,7 @@ class Watcher:
         return str(live.get("status", {}).get("state", "there"))
 
     def _diffs(self) -> None:
-        while not self._end.is_set():
+        while not self._end.wait(PACE_S):
             if self._cloud.get("instances", "web", self._namespace) is None:
                 continue
             done = self._cloud.kubectl_attempt("diff", "-f", str(self._file))
@@ -156,8 +158,8 @@ def test_no_difference_at_any_moment(cloud: LocalCloud, namespace: str, tmp_path
         watcher.until("Running")
         cloud.booted(cloud.running("web", namespace))
         for action, meanwhile, then in (
-            ("Stop", "Stopping", "Stopped"), ("Start", "Starting", "Running"),
             ("Pause", "Pausing", "Paused"), ("Unpause", "Unpausing", "Running"),
+            ("Stop", "Stopping", "Stopped"), ("Start", "Starting", "Running"),
         ):  # fmt: skip
             with agent.stopped():
                 act(cloud, namespace, action)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,9 @@ from tests.e2e.test_bad_input import instance
 from tests.waiting import wait_until_sync
 
 pytestmark = pytest.mark.timeout(900)
+KNOCK_S = 2.0
 CRASHES = 3
 """Restarts after crashes within ten minutes, docs/concepts.md."""
-
-
-def destroyed(cloud: LocalCloud, found: Json) -> None:
-    """By ``virsh destroy``."""
-    cloud.node.virsh("destroy", found["status"]["hypervisorName"])
 
 
 def powered_off(cloud: LocalCloud, found: Json) -> None:
@@ -33,18 +29,20 @@ def powered_off(cloud: LocalCloud, found: Json) -> None:
     cloud.booted(found)
     guest = found["status"]["guest"]
     console = Path(cloud.node.virsh("ttyconsole", found["status"]["hypervisorName"]))
-    # Held open: QEMU drops what is typed while it believes that nobody is there.
+    # Held open: QEMU drops what is typed until it saw that somebody is there.
     terminal = os.open(console, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    shown = ""
+    shown, knocked = "", 0.0
 
     def prompted(prompt: str) -> bool:
-        nonlocal shown
+        nonlocal shown, knocked
         with contextlib.suppress(BlockingIOError):
             shown += os.read(terminal, 4096).decode(errors="replace")
-        return shown.endswith(prompt)
+        if prompt == "login: " and time.monotonic() - knocked > KNOCK_S:
+            os.write(terminal, b"\n")
+            knocked = time.monotonic()
+        return prompt in shown
 
     try:
-        os.write(terminal, b"\n")
         for prompt, answer in (
             ("login: ", "novakube"), ("Password: ", "novakube"), ("$ ", "sudo poweroff"),
         ):  # fmt: skip
@@ -56,47 +54,47 @@ def powered_off(cloud: LocalCloud, found: Json) -> None:
         os.close(terminal)
 
 
-@pytest.mark.parametrize(
-    ("way", "reason"), [(destroyed, "Destroyed"), (powered_off, "GuestShutdown")]
-)
-def test_a_guest_that_goes_off(
-    cloud: LocalCloud, namespace: str, way: Callable[[LocalCloud, Json], None], reason: str
-) -> None:
-    policies = ("Stop", "Restart", "Delete")
-    for policy in policies:
-        instance(cloud, namespace, policy.lower(), onGuestShutdown=policy)
-    found = {one: cloud.running(one.lower(), namespace) for one in policies}
-    before = {one: cloud.node.qemu(found[one]["status"]["hypervisorName"]) for one in policies}
-    assert all(len(pids) == 1 for pids in before.values())
-    for policy in policies:
-        way(cloud, found[policy])
-
+def stays_off(cloud: LocalCloud, namespace: str, reason: str) -> None:
+    """``onGuestShutdown: Stop``: off for that reason until it is started."""
     stopped = cloud.until(
         "instances", "stop", namespace, MACHINE_S, state="Stopped", wantedPowerState="Stopped"
     )
     assert stopped["status"]["powerState"] == "Stopped"
     (guest,) = cloud.guests_of("stop", namespace)
     assert guest["status"]["stopReason"] in (reason, "Ordered")
-    domain = stopped["status"]["hypervisorName"]
-    assert cloud.node.virsh("domstate", domain) == "shut off"
+    assert cloud.node.virsh("domstate", stopped["status"]["hypervisorName"]) == "shut off"
     spec = {"instance": {"name": "stop"}, "action": "Start"}
     cloud.make("InstanceAction", "start", spec, namespace)
     cloud.until("instanceactions", "start", namespace, MACHINE_S, state="Succeeded")
     cloud.running("stop", namespace)
 
+
+def test_a_guest_that_is_destroyed_from_outside(cloud: LocalCloud, namespace: str) -> None:
+    policies = ("Stop", "Restart", "Delete")
+    for policy in policies:
+        instance(cloud, namespace, policy.lower(), onGuestShutdown=policy)
+    found = {one: cloud.running(one.lower(), namespace) for one in policies}
     domain = found["Restart"]["status"]["hypervisorName"]
-    wait_until_sync(
-        lambda: cloud.node.qemu(domain) not in ([], before["Restart"]), "started again", MACHINE_S
-    )
+    before = cloud.node.qemu(domain)
+    assert len(before) == 1
+    for one in policies:
+        cloud.node.virsh("destroy", found[one]["status"]["hypervisorName"])
+    stays_off(cloud, namespace, "Destroyed")
+    wait_until_sync(lambda: cloud.node.qemu(domain) not in ([], before), "restarted", MACHINE_S)
     cloud.running("restart", namespace)
     (guest,) = cloud.guests_of("restart", namespace)
     assert guest["spec"]["powerSequence"] == 2
     assert guest["status"].get("restarts", 0) == 0
-
     wait_until_sync(
         lambda: cloud.get("instances", "delete", namespace) is None, "delete gone", MACHINE_S
     )
     assert found["Delete"]["status"]["hypervisorName"] not in cloud.node.domains()
+
+
+def test_a_guest_that_switches_itself_off(cloud: LocalCloud, namespace: str) -> None:
+    instance(cloud, namespace, "stop")
+    powered_off(cloud, cloud.running("stop", namespace))
+    stays_off(cloud, namespace, "GuestShutdown")
 
 
 def test_a_crashed_guest_is_started_again_three_times(cloud: LocalCloud, namespace: str) -> None:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
-from tests.readme import FIRST, ROOT, USE, Shell, block
-
-UP_S = 600.0
-
-
-def make(*targets: str) -> None:
-    """Runs make as a newcomer would; its output shows when it fails."""
-    run = subprocess.run(
-        ["make", *targets], cwd=ROOT, capture_output=True, text=True, timeout=UP_S, check=False
-    )
-    assert run.returncode == 0, f"make {targets}:\n{run.stdout[-6000:]}\n{run.stderr[-3000:]}"
+from tests.e2e.cloud import LocalCloud, make
+from tests.readme import FIRST, USE, Shell, block
 
 
 @pytest.fixture(scope="module")
-def shell() -> Iterator[Shell]:
-    """The cloud that ``make up`` makes, and its end."""
+def shell(cloud: LocalCloud) -> Shell:
+    """In the clone, with the cloud that ``make up`` made."""
     assert block(FIRST) == ["make up"]
-    make("up")
-    yield Shell()
-    make("down")
+    return Shell()
 
 
 @pytest.mark.timeout(1500)
