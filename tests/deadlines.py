@@ -10,7 +10,7 @@ DATABASE_S = 60.0
 """A database server's files made, or the server answering, on a busy machine."""
 HISTORY_S = 60.0
 """History caught up after an outage: the pause between attempts grows to 30 s."""
-MACHINE_S = 90.0
-"""A real guest under TCG made, started, stopped or gone, beside others on two cores."""
+MACHINE_S = 240.0
+"""A real guest under TCG made, booted, stopped or gone, on two cores that others load as well."""
 UP_S = 600.0
 """`make up` with its programs built and its packages installed."""

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,7 @@ class LocalCloud(Cloud):
         self.operator = Service(self.layout, CLOUD, "operator")  # type: ignore[assignment]
         self.agent = self.node.agent  # type: ignore[assignment]
         self.api = Service(self.layout, CLOUD, "api")
+        self.credentials = Service(self.layout, CLOUD, "credentials")
 
     def kubectl(self, *argv: str, stdin: str | None = None) -> str:
         """Output of kubectl as the administrator."""
@@ -201,6 +203,20 @@ class LocalCloud(Cloud):
             [*kubectl, *argv], input=stdin, capture_output=True, text=True, timeout=COMMAND_S,
             env={**os.environ, "NO_PROXY": self.address, "no_proxy": self.address}, check=False,
         )  # fmt: skip
+
+    def console_log(self, name: str, namespace: str) -> str:
+        """What ``kubectl novakube console-log`` prints: through the API and the node's agent."""
+        plugin = [sys.executable, str(ROOT / "api" / "plugin" / "kubectl-novakube")]
+        kubectl = str(binaries.require("kubectl").parent)
+        done = subprocess.run(
+            [*plugin, "console-log", name, "-n", namespace],
+            capture_output=True, text=True, timeout=COMMAND_S, check=False,
+            env={**os.environ, "KUBECONFIG": str(self.layout.kubeconfig),
+                 "PATH": f"{kubectl}:{os.environ['PATH']}",
+                 "NO_PROXY": self.address, "no_proxy": self.address},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def read(self, name: str, namespace: str) -> Json:
         """What ``kubectl get instance -o json`` prints; empty when it is not there."""

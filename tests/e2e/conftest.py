@@ -27,8 +27,7 @@ def cloud() -> Iterator[LocalCloud]:
             cloud.make("Flavor", "e2e", FLAVOR)
         yield cloud
     finally:
-        if not os.environ.get("KEEP_CLOUD"):
-            make("down")
+        make("down")
 
 
 @pytest.fixture(scope="package")

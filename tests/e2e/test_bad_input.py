@@ -231,7 +231,8 @@ def test_user_data_over_64_kib(cloud: LocalCloud, namespace: str) -> None:
         "spec: {flavor: {name: e2e}, image: {name: guest}, userData: "
     )
     large = base64.b64encode(bytes(49152)).decode()
-    refused = cloud.kubectl_attempt("apply", "-n", namespace, "-f", "-", stdin=f"{manifest}{large}}}")
+    apply = ("apply", "-n", namespace, "-f", "-")
+    refused = cloud.kubectl_attempt(*apply, stdin=f"{manifest}{large}}}")
     assert refused.returncode != 0
     assert "user data is at most 65535 characters of base64 (64 KiB)" in refused.stderr
     secret = {"metadata": {"name": "boot"}, "data": {"userData": large}}
@@ -239,9 +240,8 @@ def test_user_data_over_64_kib(cloud: LocalCloud, namespace: str) -> None:
     instance(cloud, namespace, userDataSecretRef={"name": "boot"})
     found = cloud.said("web", namespace, "Error", "UserDataTooLarge")
     text = failed_for(found, "UserDataTooLarge")
-    assert text == (
-        f"spec.userDataSecretRef: secret {namespace}/boot: 49152 bytes are more than 65535 in base64"
-    )
+    where = f"spec.userDataSecretRef: secret {namespace}/boot"
+    assert text == f"{where}: 49152 bytes are more than 65535 in base64"
     assert nothing_claimed(cloud, namespace)
 
 
@@ -285,11 +285,13 @@ def test_full_network(cloud: LocalCloud, namespace: str) -> None:
 @pytest.mark.parametrize(
     ("address", "reason", "words"),
     [
-        ("10.99.0.5", "AddressOutsideSubnet", "address 10.99.0.5 is outside 10.60.0.0/24 of subnet net-v4"),
-        ("10.60.0.255", "AddressOutsideSubnet", "the network's or broadcast address of 10.60.0.0/24"),
+        ("10.99.0.5", "AddressOutsideSubnet",
+         "address 10.99.0.5 is outside 10.60.0.0/24 of subnet net-v4"),
+        ("10.60.0.255", "AddressOutsideSubnet",
+         "the network's or broadcast address of 10.60.0.0/24"),
         ("10.60.0.1", "AddressInUse", "address 10.60.0.1 is the gateway of subnet net-v4"),
     ],
-)
+)  # fmt: skip
 def test_address_that_cannot_be(
     cloud: LocalCloud, namespace: str, address: str, reason: str, words: str
 ) -> None:

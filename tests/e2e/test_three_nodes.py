@@ -6,10 +6,10 @@ import re
 
 import pytest
 
+from novakube_local import members
 from tests.deadlines import MACHINE_S
-from tests.e2e.cloud import ROOT, LocalCloud, condition
+from tests.e2e.cloud import ROOT, LocalCloud, condition, make
 from tests.e2e.test_readme import block
-from tests.waiting import wait_until_sync
 
 MADE_ELSEWHERE = ("make bench",)
 """Lines that tests of their own run."""
@@ -17,8 +17,6 @@ MADE_ELSEWHERE = ("make bench",)
 
 @pytest.mark.timeout(900)
 def test_three_nodes_and_the_end(cloud: LocalCloud) -> None:
-    from tests.e2e.cloud import make
-
     hello = (cloud.get("instances", "hello", "demo") or {})["status"]
     lines = [line for line in block("make up NODES=3") if line not in MADE_ELSEWHERE]
     assert lines == ["make up NODES=3", "make down"]
@@ -38,11 +36,12 @@ def test_three_nodes_and_the_end(cloud: LocalCloud) -> None:
     assert found["status"]["node"] == "n3"
     after = (cloud.get("instances", "hello", "demo") or {})["status"]
     assert (after["guest"], after["state"]) == (hello["guest"], "Running")
-    members = cloud.layout.load().members
+    running = cloud.layout.load().members
+    assert set(running) == {"cloud", "n1", "n2", "n3"}
     make(*lines[1].split()[1:])
-    gone = [f"/proc/{pid}" for pid, _ in members.values()]
-    wait_until_sync(lambda: not cloud.layout.services("cloud").exists(), "down", MACHINE_S)
-    assert len(gone) == 4
+    assert [one for one, (pid, began) in running.items() if members.start_time(pid) == began] == []
+    assert members.marked(cloud.layout) == []
+    assert not cloud.layout.services("cloud").exists()
 
 
 def test_every_line_of_the_readme_is_run() -> None:

@@ -239,7 +239,7 @@ def test_of_two_made_in_one_second_the_one_that_was_there_stays(
     put(where, "networks", "net", NET)
     when = {"creationTimestamp": "2026-01-01T00:01:00Z"}
     made = [
-        put(where, plural, f"it{uid}", spec, uid=f"00000000-0000-0000-0000-00000000000{uid}", **when)
+        put(where, plural, f"it{uid}", spec, uid=f"{uid * 8}-0000-0000-0000-000000000000", **when)
         for uid, spec in zip(uids, (first, second), strict=True)
     ]
     ready = [{
