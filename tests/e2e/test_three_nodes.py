@@ -9,7 +9,7 @@ import pytest
 from novakube_local import members
 from tests.deadlines import MACHINE_S
 from tests.e2e.cloud import ROOT, LocalCloud, condition, make
-from tests.e2e.test_readme import block
+from tests.readme import END, FIRST, USE, block
 
 MADE_ELSEWHERE = ("make bench",)
 """Lines that tests of their own run."""
@@ -18,7 +18,7 @@ MADE_ELSEWHERE = ("make bench",)
 @pytest.mark.timeout(900)
 def test_three_nodes_and_the_end(cloud: LocalCloud) -> None:
     hello = (cloud.get("instances", "hello", "demo") or {})["status"]
-    lines = [line for line in block("make up NODES=3") if line not in MADE_ELSEWHERE]
+    lines = [line for line in block(END) if line not in MADE_ELSEWHERE]
     assert lines == ["make up NODES=3", "make down"]
     make(*lines[0].split()[1:])
     for name in ("n1", "n2", "n3"):
@@ -47,4 +47,4 @@ def test_three_nodes_and_the_end(cloud: LocalCloud) -> None:
 def test_every_line_of_the_readme_is_run() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     firsts = [text.splitlines()[0] for text in blocks]
-    assert firsts == ["make up", 'eval "$(make -s env)"', "make up NODES=3"]
+    assert firsts == [FIRST, USE, END]
