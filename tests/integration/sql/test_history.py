@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -176,6 +177,28 @@ async def test_what_waits_is_bounded(kube: FakeKube) -> None:
             await history.keep(created(transition=f"t{number}"))
     assert len(waiting(kube)) == 2
     assert DROPPED.labels("Full")._value.get() == full + 1
+
+
+@pytest.mark.parametrize(
+    "scheme", ["postgresql://u@{}/d?connect_timeout=2", "mysql://u@{}/d?read_timeout=2"]
+)
+async def test_a_database_that_never_answers_holds_up_nobody(scheme: str, kube: FakeKube) -> None:
+    """It takes connections and says nothing: the deletion goes on, and so does the event loop."""
+    silent: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: silent.append(writer), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    engine = open_engine(scheme.format(f"{host}:{port}"))
+    history = History(Writer(engine, SystemClock()), Records(kube), SystemClock())
+    async with running(history):
+        await history.keep(created())
+        assert len(waiting(kube)) == 1
+        assert len(silent) == 1  # the loop took the connection while the thread waits for it
+        why = "does not answer"
+        await wait_until(lambda: why in history.detail(), "given up", HISTORY_S)
+    for writer in silent:
+        writer.close()
+    server.close()
+    engine.dispose()
 
 
 async def test_without_database_and_api_nothing_is_let_go(nowhere: History, kube: FakeKube) -> None:
