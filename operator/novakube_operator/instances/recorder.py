@@ -59,7 +59,8 @@ class Recorder:
     def recall(self) -> Iterator[tuple[Key, Callable[[], Entry]]]:
         """Everything that living objects can tell, each made only when it is missing."""
         for obj in self._context.stores.of("instances"):
-            if obj.status.launched_at is not None:
+            # The end of one that goes tells its launch too, and must be the last word.
+            if obj.status.launched_at is not None and not obj.deleting:
                 yield (obj.uid, LAUNCHED), partial(launched, obj, self._project(obj))
         for action in self._context.stores.of("instanceactions"):
             uid = self._instance_of(action) if action.status.state in FINISHED else None

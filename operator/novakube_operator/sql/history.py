@@ -164,8 +164,8 @@ class History:
         """Living objects tell what is not recorded: what this process was too dead to note."""
         for batch in _batches(self.recall(), RECALL_BATCH):
             missing = await asyncio.to_thread(self._writer.missing, [key for key, _ in batch])
-            entries = [make() for key, make in batch if key in missing]
-            for part in _batches(entries, BATCH_MAX):
+            entries = [_made(make) for key, make in batch if key in missing]
+            for part in _batches(filter(None, entries), BATCH_MAX):
                 await self._commit(part)
 
     async def _write_queue(self) -> None:
@@ -240,6 +240,16 @@ class History:
         if not moments:
             return 0.0
         return max(0.0, (self._clock.now() - min(moments)).total_seconds())
+
+
+def _made(make: Callable[[], Entry]) -> Entry | None:
+    """An object that cannot tell must not keep the others from telling."""
+    try:
+        return make()
+    except Exception:
+        DROPPED.labels("Fault").inc()
+        log.exception("History could not be told again")
+        return None
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -32,6 +32,7 @@ from tests.integration.sql.rows import event as step
 from tests.waiting import wait_until
 
 OTHER = "99999999-2222-3333-4444-555555555555"
+THIRD = "77777777-2222-3333-4444-555555555555"
 
 
 @pytest.fixture
@@ -147,13 +148,15 @@ async def test_living_objects_tell_what_is_missing(engine: Engine, history: Hist
 
     def tell(uid: str) -> object:
         def make() -> object:
+            if uid == THIRD:
+                raise KeyError("a fault")
             made.append(uid)
             return created(uid)
 
         return make
 
     Writer(engine, SystemClock()).commit([created()])
-    history.recall = lambda: [((uid, "created"), tell(uid)) for uid in (UID, OTHER)]  # type: ignore[misc]
+    history.recall = lambda: [((uid, "created"), tell(uid)) for uid in (UID, THIRD, OTHER)]  # type: ignore[misc]
     async with running(history):
         await wait_until(lambda: len(states(engine)) == 2, "told again", EVENT_S)
     assert made == [OTHER]  # what is recorded is not even made
