@@ -85,6 +85,8 @@ class DiskFile:
     format: Literal["qcow2", "raw"]
     bus: str
     read_only: bool = False
+    boot_index: int | None = None
+    """Before the first disk with 0, behind it from 1 on, never with -1; None: behind all those."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,13 @@ class DiskStore:
             with failpoint(f"host.disk.{disk.role}"):
                 await make(part)
             await _blocking(lambda: _finish(part, path))
-        return DiskFile(device=disk.device, path=path, format=format_, bus=disk.bus)
+        return DiskFile(
+            device=disk.device,
+            path=path,
+            format=format_,
+            bus=disk.bus,
+            boot_index=disk.boot_index,
+        )
 
     async def remove(self, guest_name: str) -> None:
         """Removes the directory with all in it; tolerant of absence.

@@ -11,50 +11,57 @@ DEADLINE_S = 15.0
 _WAIT = "--wait=10"  # seconds for the lock that all users of iptables share
 
 
-def bridges_are_filtered() -> bool:
-    """Whether frames between bridge ports pass this namespace's IP rules (br_netfilter)."""
-    return sysctl("bridge/bridge-nf-call-iptables") == "1"
+_FILTERED_BY = {
+    "iptables": "bridge/bridge-nf-call-iptables",
+    "ip6tables": "bridge/bridge-nf-call-ip6tables",
+}
+"""By program, the sysctl that makes frames between bridge ports pass its rules (br_netfilter)."""
 
 
 def ensure_bridge_accept() -> None:
-    """Bridged frames of our bridges pass, whatever else the rules say.
+    """Bridged frames of our bridges pass, whatever else the rules of this namespace say.
+
+    Nothing is done for a protocol whose rules such frames do not pass.
 
     Raises:
         HostFailure: iptables is missing or refuses.
     """
-    missing = frozenset(jump for jump in JUMPS if not _present(jump))
-    if not missing:
-        return
-    text = render_bridge_accept(missing)
-    argv = ["iptables-restore", _WAIT, "--noflush"]
-    _checked(argv, *run_blocking(argv, deadline_s=DEADLINE_S, stdin=text))
+    for program, switch in _FILTERED_BY.items():
+        if sysctl(switch) != "1":
+            continue
+        missing = frozenset(jump for jump in JUMPS if not _present(program, jump))
+        if missing:
+            text = render_bridge_accept(missing)
+            argv = [f"{program}-restore", _WAIT, "--noflush"]
+            _checked(argv, *run_blocking(argv, deadline_s=DEADLINE_S, stdin=text))
 
 
 def remove_bridge_accept() -> None:
     """Our chains and the jumps to them are gone; tolerant of absence."""
-    for jump in JUMPS:
-        if _present(jump):
-            _iptables(jump, "-D", *jump.arguments())
-        if _succeeds(jump, "-S", jump.chain):
-            _iptables(jump, "-F", jump.chain)
-            _iptables(jump, "-X", jump.chain)
+    for program in _FILTERED_BY:
+        for jump in JUMPS:
+            if _present(program, jump):
+                _iptables(program, jump, "-D", *jump.arguments())
+            if _succeeds(program, jump, "-S", jump.chain):
+                _iptables(program, jump, "-F", jump.chain)
+                _iptables(program, jump, "-X", jump.chain)
 
 
-def _present(jump: Jump) -> bool:
-    return _succeeds(jump, "-C", *jump.arguments())
+def _present(program: str, jump: Jump) -> bool:
+    return _succeeds(program, jump, "-C", *jump.arguments())
 
 
-def _argv(jump: Jump, *arguments: str) -> list[str]:
-    return ["iptables", _WAIT, "-t", jump.table, *arguments]
+def _argv(program: str, jump: Jump, *arguments: str) -> list[str]:
+    return [program, _WAIT, "-t", jump.table, *arguments]
 
 
-def _succeeds(jump: Jump, *arguments: str) -> bool:
-    code, _ = run_blocking(_argv(jump, *arguments), deadline_s=DEADLINE_S)
+def _succeeds(program: str, jump: Jump, *arguments: str) -> bool:
+    code, _ = run_blocking(_argv(program, jump, *arguments), deadline_s=DEADLINE_S)
     return code == 0
 
 
-def _iptables(jump: Jump, *arguments: str) -> None:
-    argv = _argv(jump, *arguments)
+def _iptables(program: str, jump: Jump, *arguments: str) -> None:
+    argv = _argv(program, jump, *arguments)
     _checked(argv, *run_blocking(argv, deadline_s=DEADLINE_S))
 
 

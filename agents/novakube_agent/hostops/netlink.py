@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _TRANSIENT = {errno.EBUSY, errno.EAGAIN, errno.ENOBUFS, errno.EINTR}
 _SYSCTL = Path("/proc/sys/net")
+_SCOPE_LINK = 253  # Source: linux/rtnetlink.h, RT_SCOPE_LINK
 _Message: TypeAlias = Any  # pyroute2 carries no types
 Attribute: TypeAlias = str | int | dict[str, str | int]
 
@@ -168,13 +170,17 @@ class Netlink:
                     raise
 
     def addresses(self, link: Link) -> set[str]:
-        """The link's IPv4 addresses as ``address/prefix``."""
+        """The link's addresses as ``address/prefix``, but those of the link itself (fe80::)."""
         with _translated(f"addresses of {link.name}"):
-            found = self._route.get_addr(index=link.index, family=2)
-            return {f"{item.get('address')}/{item['prefixlen']}" for item in found}
+            found = self._route.get_addr(index=link.index)
+            return {
+                f"{item.get('address')}/{item['prefixlen']}"
+                for item in found
+                if item["family"] != socket.AF_INET6 or item["scope"] != _SCOPE_LINK
+            }
 
     def ensure_addresses(self, link: Link, wanted: list[str]) -> None:
-        """Exactly these IPv4 addresses on the link."""
+        """Exactly these addresses on the link."""
         present = self.addresses(link)
         for action, changed in (("del", present - set(wanted)), ("add", set(wanted) - present)):
             for text in sorted(changed):

@@ -24,8 +24,8 @@ from novakube_agent.hostops.network_records import NetworkRecords, NicRecord
 from novakube_agent.hostops.threads import in_thread
 from novakube_agent.ports import NicLink
 from novakube_agent.render.dnsmasq import (
+    addresses,
     gateway_addresses,
-    ipv4_addresses,
     render_config,
     render_host,
     subnets,
@@ -131,8 +131,7 @@ class NodeNetwork:
 
     async def _bridges_accepted(self) -> None:
         async with self._node_lock:
-            if await self._run(iptables.bridges_are_filtered):
-                await self._run(iptables.ensure_bridge_accept)
+            await self._run(iptables.ensure_bridge_accept)
 
     async def _after_last(self) -> None:
         async with self._node_lock:
@@ -169,7 +168,7 @@ class NodeNetwork:
             text = render_host(item.hostname, item.nic)
             changed |= self._records.put_host(uid, item.nic.port_uid, text)
         directory = self._records.directory(uid)
-        hosts = {item.address: nic.mac for nic in nics for item in ipv4_addresses(nic)}
+        hosts = {item.address: nic.mac for nic in nics for item in addresses(nic)}
         before = set(dnsmasq.running(directory))
         config = render_config(directory, newest.nic.mtu, used)
         pid = dnsmasq.ensure(netns_name(uid), directory, config, hosts)

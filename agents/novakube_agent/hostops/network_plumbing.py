@@ -114,7 +114,17 @@ def _ensure_gateway(network_uid: str, mtu: int, gateways: list[str]) -> None:
         netlink.change(netlink.get("lo"), state="up")
         gateway = netlink.get(GATEWAY_LINK)
         netlink.change(gateway, mtu=mtu, address=gateway_mac(network_uid), state="up")
+        _ensure_ipv6(GATEWAY_LINK, wanted=any(":" in text for text in gateways))
         netlink.ensure_addresses(gateway, gateways)
+
+
+def _ensure_ipv6(link: str, *, wanted: bool) -> None:
+    """IPv6 on the gateway's link while a Subnet needs it: its addresses usable at once."""
+    if wanted:
+        # Nobody else may have the gateway's address: the wait for a duplicate is for nothing.
+        set_sysctl(f"ipv6/conf/{link}/accept_dad", "0")
+        set_sysctl(f"ipv6/conf/{link}/accept_ra", "0")
+    set_sysctl(f"ipv6/conf/{link}/disable_ipv6", "0" if wanted else "1")
 
 
 def _ensure_uplink(

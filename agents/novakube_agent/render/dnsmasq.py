@@ -1,8 +1,8 @@
 """Text of dnsmasq's files: one configuration per Network, one hosts file per NIC.
 
 Pure. Everything a Network needs is derived from its local NICs, so the files can be written
-again at any time from the records of these. DHCP only: no DNS server, no lease without a
-hosts file (``static`` ranges).
+again at any time from the records of these. DHCP and router advertisements only: no DNS
+server, no lease without a hosts file (``static`` ranges).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from novakube_agent.render.names import GATEWAY_LINK
 from novakube_crds.v1alpha1.guest import GuestAddress, GuestNic, GuestSubnet
+from novakube_crds.v1alpha1.subnet import address_mode, is_announced
 from novakube_kit.errors import InvalidSpec
 
 DOMAIN = "novalocal"
@@ -23,23 +24,20 @@ LEASE_S = 86400
 """Source: nova-network's later default of ``dhcp_lease_time``."""
 SERVICE_ADDRESS = "169.254.169.254"
 """DHCP server address on Subnets without a gateway (the metadata address of EC2 and Nova)."""
+RA_INTERVAL_S = 600
+"""Most seconds between two router advertisements; dnsmasq's own default."""
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def ipv4_addresses(nic: GuestNic) -> list[GuestAddress]:
+def addresses(nic: GuestNic) -> list[GuestAddress]:
     """The NIC's addresses.
 
     Raises:
-        InvalidSpec: an address is not IPv4, or lies outside its Subnet.
+        InvalidSpec: an address lies outside its Subnet.
     """
     for item in nic.addresses:
         address = parsed(f"port {nic.port_name}: address", item.address)
         subnet = cidr(f"port {nic.port_name}: subnet", item.subnet.cidr)
-        if address.version != 4:
-            raise InvalidSpec(
-                f"port {nic.port_name}: address {item.address} is IPv6; nodes serve IPv4 only",
-                reason="AddressFamilyUnsupported",
-            )
         if address not in subnet:
             raise InvalidSpec(
                 f"port {nic.port_name}: address {item.address} is outside {item.subnet.cidr}"
@@ -65,20 +63,24 @@ def cidr(field: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def subnets(nics: Iterable[GuestNic]) -> list[GuestSubnet]:
     """The Subnets in use, by UID; of two versions of one the later in ``nics`` counts."""
-    found = {item.subnet.uid: item.subnet for nic in nics for item in ipv4_addresses(nic)}
+    found = {item.subnet.uid: item.subnet for nic in nics for item in addresses(nic)}
     return [found[uid] for uid in sorted(found)]
 
 
 def gateway_addresses(used: Iterable[GuestSubnet]) -> list[str]:
     """Addresses of the gateway link, with prefix length.
 
-    Each Subnet's gateway, and the service address, which serves Subnets that have none.
+    Each Subnet's gateway, and the service address, which serves IPv4 Subnets that have none.
+    dnsmasq serves an IPv6 prefix only from an address in it: without a gateway that is its
+    first, which no guest ever gets (RFC 4291: the Subnet-Router anycast address).
     """
     result = [f"{SERVICE_ADDRESS}/32"]
     for subnet in used:
+        network = ipaddress.ip_network(subnet.cidr)
         if subnet.gateway is not None:
-            prefix = ipaddress.ip_network(subnet.cidr).prefixlen
-            result.append(f"{parsed('gateway', subnet.gateway)}/{prefix}")
+            result.append(f"{parsed('gateway', subnet.gateway)}/{network.prefixlen}")
+        elif network.version == 6 and subnet.dhcp:
+            result.append(f"{network[0]}/{network.prefixlen}")
     return result
 
 
@@ -112,8 +114,42 @@ def render_config(directory: PurePath, mtu: int, used: Iterable[GuestSubnet]) ->
     size = sum(ipaddress.ip_network(subnet.cidr).num_addresses for subnet in served)
     lines.append(f"dhcp-lease-max={min(max(size, 1), 65536)}")
     for subnet in served:
-        lines += _subnet_lines(subnet)
+        lines += _ipv6_lines(subnet) if _is_ipv6(subnet) else _subnet_lines(subnet)
+    lines += _announcement([subnet for subnet in served if _is_ipv6(subnet)])
     return "\n".join(lines) + "\n"
+
+
+def _is_ipv6(subnet: GuestSubnet) -> bool:
+    return ":" in subnet.cidr
+
+
+def _announcement(served: Sequence[GuestSubnet]) -> list[str]:
+    """Router advertisements: per link, so one for all Subnets of the Network."""
+    announced = [subnet for subnet in served if is_announced(subnet)]
+    if not announced:
+        return []
+    if any(subnet.gateway is not None for subnet in announced):
+        return ["enable-ra"]
+    # Prefixes without a way out: a router lifetime of 0 s makes nobody's default route.
+    return ["enable-ra", f"ra-param={GATEWAY_LINK},{RA_INTERVAL_S},0"]
+
+
+_RANGE_MODES = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", "dhcpv6-stateful": "static"}
+
+
+def _ipv6_lines(subnet: GuestSubnet) -> list[str]:
+    network, mode = ipaddress.ip_network(subnet.cidr), address_mode(subnet)
+    if mode == "slaac" and not is_announced(subnet):
+        return []  # prefix and name servers are announced by somebody else
+    tag = subnet_tag(subnet.uid)
+    kind = _RANGE_MODES[mode if is_announced(subnet) else "dhcpv6-stateful"]
+    lines = [
+        f"dhcp-range=set:{tag},{network.network_address},{kind},{network.prefixlen},{LEASE_S}s"
+    ]
+    if subnet.dns:
+        servers = ",".join(f"[{parsed('DNS server', server)}]" for server in subnet.dns)
+        lines.append(f"dhcp-option=tag:{tag},option6:dns-server,{servers}")
+    return lines
 
 
 def config_name(text: str) -> str:
@@ -155,14 +191,18 @@ def _subnet_lines(subnet: GuestSubnet) -> list[str]:
 
 
 def render_host(hostname: str, nic: GuestNic) -> str:
-    """The NIC's hosts file: its first address on a Subnet with DHCP; empty without one.
+    """The NIC's hosts file: its first address of each family by DHCP; empty without one.
 
     Further addresses of a NIC are the guest's to configure, as with Nova.
     """
-    for item in ipv4_addresses(nic):
-        if item.subnet.dhcp:
-            return f"{nic.mac},{item.address},{host_label(hostname)}\n"
-    return ""
+    leased: dict[bool, str] = {}
+    for item in addresses(nic):
+        six = _is_ipv6(item.subnet)
+        if item.subnet.dhcp and (not six or address_mode(item.subnet) == "dhcpv6-stateful"):
+            leased.setdefault(six, f"[{item.address}]" if six else item.address)
+    if not leased:
+        return ""
+    return ",".join([nic.mac, *leased.values(), host_label(hostname)]) + "\n"
 
 
 def host_label(hostname: str) -> str:
@@ -186,12 +226,29 @@ def conflicting_leases(leases: str, hosts: dict[str, str]) -> list[str]:
     dnsmasq would not give it to the new owner until they expire.
 
     Args:
-        leases: dnsmasq's lease file (``expiry mac address name client-id``).
+        leases: dnsmasq's lease file (``expiry mac address name client-id``; IPv6: ``expiry iaid
+            address name duid``).
         hosts: MAC by address of the present NICs.
     """
     found = []
     for line in leases.splitlines():
         fields = line.split()
-        if len(fields) >= 3 and hosts.get(fields[2], fields[1]) != fields[1]:
+        if len(fields) < 5 or fields[2] not in hosts:
+            continue
+        holder = _duid_mac(fields[4]) if ":" in fields[2] else fields[1]
+        if holder not in (None, hosts[fields[2]]):
             found.append(line)
     return found
+
+
+def _duid_mac(duid: str) -> str | None:
+    """The MAC inside a DHCPv6 client's identifier; None where it has none.
+
+    Source: RFC 8415, sections 11.2 (type 1: link-layer address and time) and 11.4 (type 3).
+    """
+    octets = duid.split(":")
+    if len(octets) == 14 and octets[:2] == ["00", "01"]:
+        return ":".join(octets[8:])
+    if len(octets) == 10 and octets[:2] == ["00", "03"]:
+        return ":".join(octets[4:])
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from novakube_agent.ports import DiskFile, DomainRequest
@@ -165,15 +165,37 @@ def _target(prefix: str, index: int) -> str:
     return prefix + letters
 
 
-def disk_devices(disks: Iterable[DiskFile], hardware: HardwareProperties) -> tuple[dev.Disk, ...]:
-    """The disks in boot order, with target names of their bus.
+def boot_orders(disks: Sequence[DiskFile]) -> list[int | None]:
+    """Each disk's place in the boot order, 1 first; None: never booted from.
+
+    Disks with boot index 0, then the first disk (the root), then the others by boot index, then
+    those without one as they stand. Firmware tries them in this order.
+    """
+    last = float("inf")
+
+    def place(number: int) -> tuple[float, int]:
+        index = disks[number].boot_index
+        own = last if index is None else float(index)
+        return (0.5 if number == 0 and index is None else own, number)
+
+    bootable = [
+        number
+        for number, disk in enumerate(disks)
+        if not disk.read_only and (disk.boot_index is None or disk.boot_index >= 0)
+    ]
+    orders = {number: order for order, number in enumerate(sorted(bootable, key=place), start=1)}
+    return [orders.get(number) for number in range(len(disks))]
+
+
+def disk_devices(disks: Sequence[DiskFile], hardware: HardwareProperties) -> tuple[dev.Disk, ...]:
+    """The disks as they stand, with target names of their bus and their boot order.
 
     Raises:
         InvalidSpec: an unknown bus, a path that XML cannot carry, or more disks than IDE has.
     """
     rendered: list[dev.Disk] = []
     used: dict[str, int] = {}
-    for order, disk in enumerate(disks, start=1):
+    for order, disk in zip(boot_orders(disks), disks, strict=True):
         bus = _bus(disk, hardware)
         prefix = _TARGET_PREFIX[bus]
         index = used.get(prefix, 0)
@@ -185,7 +207,7 @@ def disk_devices(disks: Iterable[DiskFile], hardware: HardwareProperties) -> tup
                 bus=bus,
                 target=_target(prefix, index),
                 read_only=disk.read_only,
-                boot_order=None if disk.read_only else order,
+                boot_order=order,
             )
         )
     if used.get("hd", 0) > _MAX_IDE_DISKS:

@@ -29,6 +29,7 @@ from novakube_crds.base import (
     rules,
 )
 from novakube_crds.kind import Column, Kind
+from novakube_crds.v1alpha1.subnet import Ipv6Mode
 
 KEEP = None  # ``spec.teardown`` absent: the VM is kept whatever happens to the object.
 StopReason = Literal["Ordered", "GuestShutdown", "Destroyed", "Crashed", "HostShutdown", "Unknown"]
@@ -59,7 +60,7 @@ class GuestImage(ApiModel):
 
 
 class GuestDisk(ApiModel):
-    """A disk in boot order; device names are vda, vdb, ..."""
+    """A disk; the root disk is the first. Device names are vda, vdb, ..."""
 
     role: Literal["root", "ephemeral", "swap", "config"]
     device: Annotated[str, Field(max_length=16)]
@@ -68,6 +69,8 @@ class GuestDisk(ApiModel):
     image: GuestImage | None = None
     """Backing image; None: a blank disk."""
     bus: Literal["virtio", "sata", "scsi", "ide"] = "virtio"
+    boot_index: Annotated[int, Field(ge=-1, le=31)] | None = None
+    """0 before the root disk, 1 and above behind it, -1 never; None: behind all that have one."""
 
 
 class GuestRoute(ApiModel):
@@ -86,6 +89,8 @@ class GuestSubnet(ApiModel):
     dns: Annotated[list[Address], Field(max_length=8)] = Field(default_factory=list)
     routes: Annotated[list[GuestRoute], Field(max_length=32)] = Field(default_factory=list)
     dhcp: bool = True
+    ipv6_address_mode: Ipv6Mode | None = None
+    ipv6_ra_mode: Ipv6Mode | None = None
 
 
 class GuestAddress(ApiModel):

@@ -131,6 +131,8 @@ class BlockDevice(ApiModel):
     image: Reference | None = None
     size_gib: Annotated[int, Field(ge=1, le=65536)] | None = None
     boot_index: Annotated[int, Field(ge=-1, le=31)] | None = None
+    """Place in the boot order: 0 before the root disk, 1 and above behind it, -1 never. Absent:
+    behind all that have one."""
     bus: Literal["virtio", "sata", "scsi", "ide"] | None = None
     swap: bool = False
     tag: DeviceTag | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
@@ -36,6 +36,25 @@ ID_TAKEN = "IDTaken"
 
 NO_GATEWAY = "none"
 Ipv6Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
+EUI64_PREFIX = 64
+"""Bits of the prefix of addresses made from a MAC. Source: RFC 4291, appendix A."""
+
+
+class _Modes(Protocol):
+    """A Subnet's, or a Guest's copy of them."""
+
+    ipv6_address_mode: Ipv6Mode | None
+    ipv6_ra_mode: Ipv6Mode | None
+
+
+def address_mode(subnet: _Modes) -> Ipv6Mode:
+    """How guests of an IPv6 Subnet get their addresses."""
+    return subnet.ipv6_address_mode or subnet.ipv6_ra_mode or "dhcpv6-stateful"
+
+
+def is_announced(subnet: _Modes) -> bool:
+    """Whether novakube announces the router of an IPv6 Subnet."""
+    return subnet.ipv6_ra_mode is not None or subnet.ipv6_address_mode is None
 
 
 class Pool(ApiModel):
@@ -46,7 +65,7 @@ class Pool(ApiModel):
 
 
 class Route(ApiModel):
-    """A static route for the guests (DHCP option 121)."""
+    """A static route for the guests (DHCP option 121; IPv4 only: DHCPv6 has none)."""
 
     destination: Cidr
     next_hop: Address
@@ -127,9 +146,16 @@ class SubnetSpec(ApiModel):
     """Name servers for the guests."""
     routes: Annotated[list[Route], Field(max_length=32)] = Field(default_factory=list)
     dhcp: bool = True
-    """Whether guests get their addresses by DHCP."""
+    """Whether guests get addresses, and of IPv6 routers, from the network. False: nothing is
+    served, addresses are claimed all the same."""
     ipv6_address_mode: Ipv6Mode | None = None
+    """How guests get their IPv6 addresses. ``dhcpv6-stateful``: the claimed one by DHCPv6.
+    ``slaac`` and ``dhcpv6-stateless``: they make it of prefix (a /64) and MAC, and that one is
+    claimed; the latter get name servers by DHCPv6. Absent: ``ipv6RAMode``, else
+    ``dhcpv6-stateful``."""
     ipv6_ra_mode: Ipv6Mode | None = None
+    """Who announces the router: absent while ``ipv6AddressMode`` is there, somebody else on the
+    network; otherwise novakube."""
 
 
 class SubnetStatus(Status):

@@ -83,6 +83,7 @@ class ExtraDisk:
     image: AcceptedImage | None
     bus: Literal["virtio", "sata", "scsi", "ide"]
     swap: bool
+    boot_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,25 @@ def check_supported(spec: InstanceSpec) -> None:
         if device.source not in ("blank", "image"):
             raise not_supported_yet(f"{field}: source {device.source}")
         if device.tag is not None:
-            raise not_supported_yet(f"{field}: tag")
-        if device.boot_index == 0:
-            raise not_supported_yet(
-                f"{field}: bootIndex 0, booting from another disk than the root"
+            what = f"{field}: tag"
+            raise not_supported_yet(f"{what} (a guest reads it from metadata or config drive only)")
+    _check_boot_order(spec)
+
+
+def _check_boot_order(spec: InstanceSpec) -> None:
+    """Two disks in one place of the boot order are a mistake, as with Nova."""
+    seen: dict[int, int] = {}
+    for index, device in enumerate(spec.block_devices):
+        place = device.boot_index
+        if place is None or place < 0:
+            continue
+        if place in seen:
+            message = (
+                f"spec.blockDevices[{index}].bootIndex: {place} is also that of "
+                f"spec.blockDevices[{seen[place]}]"
             )
+            raise NotAcceptable(READY, "InvalidSpec", message)
+        seen[place] = index
 
 
 def disks_of(obj: AnyObject, get: Get) -> tuple[ExtraDisk, ...]:
@@ -128,7 +143,8 @@ def disks_of(obj: AnyObject, get: Get) -> tuple[ExtraDisk, ...]:
             field = f"spec.blockDevices[{index}].image"
             image = _accepted_image(_image(obj, get, device.image, field, obj.namespace))
         size = (device.size_gib or 0) * GIB
-        disks.append(ExtraDisk(size, image, device.bus or "virtio", device.swap))
+        bus = device.bus or "virtio"
+        disks.append(ExtraDisk(size, image, bus, device.swap, device.boot_index))
     return tuple(disks)
 
 

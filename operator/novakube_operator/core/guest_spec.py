@@ -98,6 +98,7 @@ def _disks(accepted: Accepted) -> list[GuestDisk]:
             size_bytes=extra.size_bytes,
             image=guest_image(extra.image) if extra.image else None,
             bus=extra.bus,
+            boot_index=extra.boot_index,
         )
         for extra in accepted.disks
     ]
@@ -143,6 +144,8 @@ def _subnet(subnet: AnyObject) -> GuestSubnet:
             for route in subnet.spec.routes
         ],
         dhcp=subnet.spec.dhcp,
+        ipv6_address_mode=subnet.spec.ipv6_address_mode,
+        ipv6_ra_mode=subnet.spec.ipv6_ra_mode,
     )
 
 

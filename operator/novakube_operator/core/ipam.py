@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable
 
 from novakube_crds.v1alpha1.port import ADDRESS_IN_USE, ADDRESS_OUTSIDE, NETWORK_FULL
-from novakube_crds.v1alpha1.subnet import SubnetSpec
+from novakube_crds.v1alpha1.subnet import SubnetSpec, address_mode
 from novakube_kit.errors import InvalidSpec
 from novakube_operator.core.resources import networks
 
@@ -30,11 +30,32 @@ def canonical(address: str) -> str:
     return str(ipaddress.ip_address(address))
 
 
-def check_explicit(address: str, subnet: SubnetSpec, subnet_name: str) -> str:
+def made_by_guest(subnet: SubnetSpec, mac: str) -> str | None:
+    """The address that a guest with this MAC makes of an IPv6 prefix; None where it makes none.
+
+    Source: modified EUI-64, RFC 4291, appendix A; used by SLAAC, RFC 4862.
+    """
+    net = ipaddress.ip_network(subnet.cidr)
+    if net.version == 4 or not subnet.dhcp or address_mode(subnet) == "dhcpv6-stateful":
+        return None
+    octets = bytearray.fromhex(mac.replace(":", ""))
+    octets[0] ^= 2
+    identifier = bytes(octets[:3]) + b"\xff\xfe" + bytes(octets[3:])
+    return str(net[int.from_bytes(identifier)])
+
+
+def check_explicit(address: str, subnet: SubnetSpec, subnet_name: str, mac: str) -> str:
     """The canonical form of an address somebody asked for.
 
+    Args:
+        address: the wanted one.
+        subnet: where it shall lie.
+        subnet_name: for messages.
+        mac: of the NIC that shall have it.
+
     Raises:
-        InvalidSpec: outside the Subnet, or its gateway, network or broadcast address.
+        InvalidSpec: outside the Subnet, or its gateway, network or broadcast address, or not
+            the one that the guest will make itself.
     """
     wanted, net = ipaddress.ip_address(address), ipaddress.ip_network(subnet.cidr)
     if wanted not in net:
@@ -51,11 +72,23 @@ def check_explicit(address: str, subnet: SubnetSpec, subnet_name: str) -> str:
         raise InvalidSpec(
             f"address {wanted} is the gateway of subnet {subnet_name}", reason=ADDRESS_IN_USE
         )
+    made = made_by_guest(subnet, mac)
+    if made not in (None, str(wanted)):
+        raise InvalidSpec(
+            f"address {wanted}: guests of subnet {subnet_name} ({address_mode(subnet)}) make "
+            f"their own; with MAC {mac} it is {made}"
+        )
     return str(wanted)
 
 
-def next_free(subnet: SubnetSpec, taken: Taken) -> str | None:
-    """The lowest address of the pools that is free and not the gateway; None: full."""
+def next_free(subnet: SubnetSpec, taken: Taken, mac: str) -> str | None:
+    """The lowest address of the pools that is free and not the gateway; None: full.
+
+    On a Subnet whose guests make their own addresses: the one of this MAC.
+    """
+    made = made_by_guest(subnet, mac)
+    if made is not None:
+        return None if taken(made) else made
     version = ipaddress.ip_network(subnet.cidr).version
     make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
     way = networks.gateway(subnet)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from novakube_crds.base import API_VERSION, FINALIZER
 from novakube_crds.v1alpha1.instance import NETWORK_READY
@@ -17,6 +18,23 @@ from novakube_operator.core.naming import port_name
 from novakube_operator.instances.context import RESOURCES, Context
 
 AnyObject = Object[Any, Any]
+Held = tuple[str, AnyObject]
+"""(address, Subnet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seeker:
+    """The NIC that an address is for, and who will hold the claim."""
+
+    index: int
+    request: NicRequest
+    kind: Literal["Instance", "Port"]
+    holder: AnyObject
+    mac: str
+
+
+def _version(subnet: AnyObject) -> int:
+    return 6 if ":" in subnet.spec.cidr else 4
 
 
 class Claims:
@@ -34,14 +52,11 @@ class Claims:
         """
         if request.port is not None:
             return await self._own_port(index, request, request.port)
-        address, subnet = await self._address(
-            index, request, request.address, "Instance", self._obj
-        )
         mac = mac_of(self._obj.uid, index)
-        port = await self._operator_port(index, request, address, subnet, mac)
-        return ClaimedNic(
-            port.uid, port.name, mac, request.network, ((address, subnet),), request.tag
-        )
+        seeker = _Seeker(index, request, "Instance", self._obj, mac)
+        held = await self._addresses(seeker, request.address)
+        port = await self._operator_port(index, request, held, mac)
+        return ClaimedNic(port.uid, port.name, mac, request.network, tuple(held), request.tag)
 
     async def _own_port(self, index: int, request: NicRequest, port: AnyObject) -> ClaimedNic:
         """A user's Port: claimed in its status, its spec untouched.
@@ -49,12 +64,13 @@ class Claims:
         Claimed before its addresses are: a Port without a claim may vanish with what it holds.
         """
         port = await self._claimed(index, port)
-        wanted = port.spec.fixed_ips or [None]
-        held: list[tuple[str, AnyObject]] = []
-        for item in wanted:
-            explicit = item.address if item is not None else None
-            held.append(await self._address(index, request, explicit, "Port", port, held))
         mac = port.spec.mac or port.status.mac or mac_of(port.uid, 0)
+        seeker = _Seeker(index, request, "Port", port, mac)
+        held: list[Held] = []
+        for item in port.spec.fixed_ips:
+            held.append(await self._address(seeker, item.address, request.subnets, held))
+        if not held:
+            held = await self._addresses(seeker, None)
         status = {
             "id": port.spec.id or port.uid,
             "mac": mac,
@@ -76,7 +92,7 @@ class Claims:
         return await self._context.patch(port, {"status": {"claim": claim}}, "status")
 
     async def _operator_port(
-        self, index: int, request: NicRequest, address: str, subnet: AnyObject, mac: str
+        self, index: int, request: NicRequest, held: Sequence[Held], mac: str
     ) -> AnyObject:
         name = port_name(self._obj.uid, index)
         found = self._context.get("ports", self._obj.namespace, name)
@@ -101,7 +117,10 @@ class Claims:
             },
             "spec": {
                 "network": {"name": network.name, "namespace": network.namespace},
-                "fixedIPs": [{"subnet": {"name": subnet.name}, "address": address}],
+                "fixedIPs": [
+                    {"subnet": {"name": subnet.name}, "address": address}
+                    for address, subnet in held
+                ],
                 "mac": mac,
                 "deviceID": self._obj.spec.id or self._obj.uid,
                 "deviceOwner": "compute:nova",
@@ -121,106 +140,111 @@ class Claims:
             raise NotAcceptable(NETWORK_READY, "NameTaken", message)
         return port
 
+    async def _addresses(self, seeker: _Seeker, explicit: str | None) -> list[Held]:
+        """The wanted address alone; without one, an address of each family the network has."""
+        subnets = seeker.request.subnets
+        if explicit is not None:
+            return [await self._address(seeker, explicit, subnets)]
+        families = [[s for s in subnets if _version(s) == version] for version in (4, 6)]
+        return [await self._address(seeker, None, family) for family in families if family]
+
     async def _address(
         self,
-        index: int,
-        request: NicRequest,
+        seeker: _Seeker,
         explicit: str | None,
-        kind: str,
-        holder: AnyObject,
-        held: Sequence[tuple[str, AnyObject]] = (),
-    ) -> tuple[str, AnyObject]:
+        subnets: Sequence[AnyObject],
+        held: Sequence[Held] = (),
+    ) -> Held:
         """An address for a NIC: the one claimed before, the wanted one, or the next free one.
 
         ``held``: what its other fixed IPs have already.
         """
-        others = {address for address, _ in held}
-        for claim in self._context.by("ipaddresses", "claim", holder.uid):
-            same = claim.spec.claim.nic == index or kind == "Port"
-            same = same and claim.spec.address not in others
-            same = same and explicit in (None, claim.spec.address)
-            subnet = self._context.get("subnets", claim.namespace, claim.spec.subnet.name)
-            if same and claim.spec.network_uid == request.network.uid and subnet is not None:
-                return claim.spec.address, subnet
+        found = self._claimed_before(seeker, explicit, subnets, held)
+        if found is not None:
+            return found
         if explicit is not None:
-            return await self._explicit(index, request, explicit, kind, holder)
-        for subnet in request.subnets:
-            address = await self._free(index, request, subnet, kind, holder)
+            return await self._explicit(seeker, explicit, subnets)
+        for subnet in subnets:
+            address = await self._free(seeker, subnet)
             if address is not None:
                 return address, subnet
-        error = ipam.full(request.network.name, len(request.subnets))
+        error = ipam.full(seeker.request.network.name, len(subnets))
         raise NotAcceptable(NETWORK_READY, error.reason, error.message, pending=True)
 
-    async def _explicit(
-        self, index: int, request: NicRequest, explicit: str, kind: str, holder: AnyObject
-    ) -> tuple[str, AnyObject]:
-        problem: InvalidSpec | None = None
-        for subnet in request.subnets:
+    def _claimed_before(
+        self,
+        seeker: _Seeker,
+        explicit: str | None,
+        subnets: Sequence[AnyObject],
+        held: Sequence[Held],
+    ) -> Held | None:
+        others = {address for address, _ in held}
+        versions = {_version(subnet) for subnet in subnets}
+        for claim in self._context.by("ipaddresses", "claim", seeker.holder.uid):
+            same = claim.spec.claim.nic == seeker.index or seeker.kind == "Port"
+            same = same and claim.spec.address not in others
+            same = same and explicit in (None, claim.spec.address)
+            same = same and claim.spec.network_uid == seeker.request.network.uid
+            subnet = self._context.get("subnets", claim.namespace, claim.spec.subnet.name)
+            if same and subnet is not None and _version(subnet) in versions:
+                return claim.spec.address, subnet
+        return None
+
+    async def _explicit(self, seeker: _Seeker, explicit: str, subnets: Sequence[AnyObject]) -> Held:
+        network, problem = seeker.request.network, None
+        for subnet in subnets:
             try:
-                address = ipam.check_explicit(explicit, subnet.spec, subnet.name)
+                address = ipam.check_explicit(explicit, subnet.spec, subnet.name, seeker.mac)
             except (InvalidSpec, ValueError) as error:
                 problem = error if isinstance(error, InvalidSpec) else InvalidSpec(str(error))
                 continue
-            if await self._claim(index, request, subnet, address, kind, holder):
+            if await self._claim(seeker, subnet, address):
                 return address, subnet
-            message = f"address {address} of network {request.network.name} is in use"
+            message = f"address {address} of network {network.name} is in use"
             raise NotAcceptable(NETWORK_READY, ADDRESS_IN_USE, message, pending=True)
         reason = problem.reason if problem else "InvalidSpec"
         message = problem.message if problem else f"address {explicit} fits no subnet"
-        raise NotAcceptable(NETWORK_READY, reason, f"spec.networks[{index}]: {message}")
+        raise NotAcceptable(NETWORK_READY, reason, f"spec.networks[{seeker.index}]: {message}")
 
-    async def _free(
-        self, index: int, request: NicRequest, subnet: AnyObject, kind: str, holder: AnyObject
-    ) -> str | None:
-        store, uid = self._context.stores.of("ipaddresses"), request.network.uid
+    async def _free(self, seeker: _Seeker, subnet: AnyObject) -> str | None:
+        store, uid = self._context.stores.of("ipaddresses"), seeker.request.network.uid
         lost: set[str] = set()
 
         def taken(address: str) -> bool:
             return address in lost or store.count("address", (uid, address)) > 0
 
         while True:
-            address = ipam.next_free(subnet.spec, taken)
+            address = ipam.next_free(subnet.spec, taken, seeker.mac)
             if address is None:
                 return None
-            if await self._claim(index, request, subnet, address, kind, holder):
+            if await self._claim(seeker, subnet, address):
                 return address
             lost.add(address)
 
-    async def _claim(
-        self,
-        index: int,
-        request: NicRequest,
-        subnet: AnyObject,
-        address: str,
-        kind: str,
-        holder: AnyObject,
-    ) -> bool:
-        network = request.network
+    async def _claim(self, seeker: _Seeker, subnet: AnyObject, address: str) -> bool:
+        network, holder = seeker.request.network, seeker.holder
+        name = ipam.claim_name(network.uid, address)
         body = {
             "apiVersion": API_VERSION,
             "kind": "IPAddress",
-            "metadata": {
-                "name": ipam.claim_name(network.uid, address),
-                "finalizers": [FINALIZER],
-            },
+            "metadata": {"name": name, "finalizers": [FINALIZER]},
             "spec": {
                 "network": {"name": network.name},
                 "networkUID": network.uid,
                 "subnet": {"name": subnet.name},
                 "address": address,
                 "claim": {
-                    "kind": kind,
+                    "kind": seeker.kind,
                     "namespace": holder.namespace,
                     "name": holder.name,
                     "uid": holder.uid,
-                    "nic": index,
+                    "nic": seeker.index,
                 },
             },
         }
         try:
             await self._context.create("ipaddresses", body, network.namespace)
         except AlreadyExists:
-            name = ipam.claim_name(network.uid, address)
             try:
                 raw = await self._context.kube.get(
                     RESOURCES["ipaddresses"], name, network.namespace

@@ -204,8 +204,8 @@ def _subnet(world: World, obj: AnyObject) -> tuple[Verdict, dict[str, Any]]:
         return Verdict(False, error.reason, error.message, stalled=True), {"gateway": None}
     way = networks.gateway(obj.spec)
     verdict = accepted()
-    if ipaddress.ip_network(obj.spec.cidr).version == 6 and obj.spec.dhcp:
-        verdict = not_supported_yet("IPv6 subnets")
+    if ipaddress.ip_network(obj.spec.cidr).version == 6 and obj.spec.dhcp and obj.spec.routes:
+        verdict = not_supported_yet("spec.routes of an IPv6 subnet")
     return verdict, {"gateway": str(way) if way else None}
 
 

@@ -19,7 +19,7 @@ import pytest
 from novakube_agent.hostops import dnsmasq
 from novakube_agent.render.names import bridge_name
 from novakube_crds.v1alpha1.guest import GuestNic
-from tests.deadlines import EVENT_S, STOP_S
+from tests.deadlines import EVENT_S, READY_S, STOP_S
 from tests.waiting import wait_until_sync
 
 SCRIPT = """#!/bin/sh
@@ -28,6 +28,15 @@ env > "$LEASE_FILE"
 ip link set "$interface" mtu "${mtu:-1500}"
 ip addr replace "$ip/$mask" dev "$interface"
 [ -z "$router" ] || ip route replace default via "$router"
+"""
+
+
+SCRIPT6 = """#!/bin/sh
+case $reason in
+BOUND6) ip -6 addr replace "$new_ip6_address/128" dev "$interface" nodad ;;
+*) [ -n "$new_dhcp6_name_servers" ] || exit 0 ;;
+esac
+env > "$LEASE_FILE.new" && mv "$LEASE_FILE.new" "$LEASE_FILE"
 """
 
 
@@ -127,6 +136,36 @@ class Guest(Machine):
         if not lease.exists():
             return None
         return dict(line.split("=", 1) for line in lease.read_text().splitlines() if "=" in line)
+
+    def dhcp6(self, *options: str, deadline_s: float = READY_S) -> dict[str, str]:
+        """What dhclient got by DHCPv6, by its variables; the address is put on eth0."""
+        lease, script = self.directory / "lease6", self.directory / "script6"
+        script.write_text(SCRIPT6)
+        script.chmod(0o755)
+        lease.unlink(missing_ok=True)
+        files = ["-lf", str(self.directory / "leases6"), "-pf", str(self.directory / "pid6")]
+        client = ["dhclient", "-6", "-1", "-d", "-D", "LL", *options, *files, "-cf", "/dev/null"]
+        process = subprocess.Popen(
+            self.command(*client, "-e", f"LEASE_FILE={lease}", "-sf", str(script), "eth0"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until_sync(lease.exists, "a DHCPv6 answer", deadline_s)
+        finally:
+            process.kill()
+            process.wait(STOP_S)
+        return dict(line.split("=", 1) for line in lease.read_text().splitlines() if "=" in line)
+
+    def ipv6(self) -> list[str]:
+        """Usable IPv6 addresses of eth0 but those of the link."""
+        text = self.run("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "global")
+        return [line.split()[3] for line in text.splitlines() if "tentative" not in line]
+
+    def link_is_usable(self) -> bool:
+        """Whether eth0 has its own fe80:: address, checked for duplicates."""
+        text = self.run("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
+        return "fe80" in text and "tentative" not in text
 
     def reaches(self, address: str) -> bool:
         return self.ok("busybox", "ping", "-c", "1", "-W", "3", address)

@@ -13,6 +13,8 @@ from novakube_crds.v1alpha1.subnet import Pool, SubnetSpec
 from novakube_kit.errors import InvalidSpec
 from novakube_operator.core import ipam
 
+MAC = "fa:16:3e:00:00:07"
+MADE = "fd00::f816:3eff:fe00:7"
 NETWORK = "11111111-1111-1111-1111-111111111111"
 
 
@@ -30,10 +32,22 @@ def a_subnet(cidr: str = "10.0.0.0/29", **fields: object) -> SubnetSpec:
         (a_subnet(gateway="10.0.0.3"), {"10.0.0.1", "10.0.0.2"}, "10.0.0.4"),
         (a_subnet(pools=[Pool(start="10.0.0.5", end="10.0.0.6")]), set(), "10.0.0.5"),
         (a_subnet("fd00::/64"), set(), "fd00::2"),
+        (a_subnet("fd00::/64", ipv6_ra_mode="dhcpv6-stateful"), {"fd00::2"}, "fd00::3"),
+        (a_subnet("fd00::/64", ipv6_ra_mode="slaac"), set(), MADE),
+        (a_subnet("fd00::/64", ipv6_address_mode="dhcpv6-stateless"), set(), MADE),
+        (a_subnet("fd00::/64", ipv6_ra_mode="slaac"), {MADE}, None),
+        (a_subnet("fd00::/64", ipv6_ra_mode="slaac", dhcp=False), set(), "fd00::2"),
     ],
 )
 def test_next_free(subnet: SubnetSpec, taken: set[str], want: str | None) -> None:
-    assert ipam.next_free(subnet, taken.__contains__) == want
+    assert ipam.next_free(subnet, taken.__contains__, MAC) == want
+
+
+def test_an_address_that_the_guest_would_not_make_cannot_be_had() -> None:
+    subnet = a_subnet("fd00::/64", ipv6_ra_mode="slaac")
+    assert ipam.check_explicit("FD00:0::f816:3eff:fe00:7", subnet, "s", MAC) == MADE
+    with pytest.raises(InvalidSpec, match=f"slaac.*{MAC} it is {MADE}"):
+        ipam.check_explicit("fd00::5", subnet, "s", MAC)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +61,13 @@ def test_next_free(subnet: SubnetSpec, taken: set[str], want: str | None) -> Non
 )
 def test_what_cannot_be_had(address: str, reason: str, message: str) -> None:
     with pytest.raises(InvalidSpec, match=message) as caught:
-        ipam.check_explicit(address, a_subnet(), "s")
+        ipam.check_explicit(address, a_subnet(), "s", MAC)
     assert caught.value.reason == reason
 
 
 def test_an_address_beside_the_pools_may_be_asked_for() -> None:
     subnet = a_subnet(pools=[Pool(start="10.0.0.5", end="10.0.0.6")])
-    assert ipam.check_explicit("10.0.0.3", subnet, "s") == "10.0.0.3"
+    assert ipam.check_explicit("10.0.0.3", subnet, "s", MAC) == "10.0.0.3"
 
 
 @given(st.ip_addresses(), st.ip_addresses())
@@ -70,8 +84,8 @@ def test_one_name_per_address(
 def test_given_out_addresses_are_free_inside_and_never_the_gateway(used: set[int]) -> None:
     subnet = a_subnet("10.0.0.0/24")
     taken = {f"10.0.0.{i}" for i in used}
-    while (address := ipam.next_free(subnet, taken.__contains__)) is not None:
+    while (address := ipam.next_free(subnet, taken.__contains__, MAC)) is not None:
         assert address not in taken
-        assert ipam.check_explicit(address, subnet, "s") == address
+        assert ipam.check_explicit(address, subnet, "s", MAC) == address
         taken.add(address)
     assert {f"10.0.0.{i}" for i in range(2, 255)} <= taken

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from novakube_crds.v1alpha1.network import NetworkSpec, Segment
-from novakube_crds.v1alpha1.subnet import NO_GATEWAY, SubnetSpec
+from novakube_crds.v1alpha1.subnet import EUI64_PREFIX, NO_GATEWAY, SubnetSpec, address_mode
 from novakube_kit.errors import InvalidSpec
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -94,6 +94,16 @@ def capacity(spec: SubnetSpec) -> int:
     return min(total, COUNT_MAX)
 
 
+def _check_pools(spec: SubnetSpec) -> None:
+    ranges = sorted(pools(spec))
+    for first, last in ranges:
+        if first > last:
+            raise InvalidSpec("a pool of spec.pools ends before it starts", reason="InvalidPools")
+    for (_, last), (first, _) in pairwise(ranges):
+        if first <= last:
+            raise InvalidSpec("pools of spec.pools overlap", reason="InvalidPools")
+
+
 def check_subnet(spec: SubnetSpec, siblings: Iterable[tuple[str, SubnetSpec]]) -> None:
     """What the schema cannot check.
 
@@ -108,13 +118,13 @@ def check_subnet(spec: SubnetSpec, siblings: Iterable[tuple[str, SubnetSpec]]) -
         mine = ipaddress.ip_network(spec.cidr)
     except ValueError as error:
         raise InvalidSpec(f"spec.cidr: {error}", reason="InvalidCIDR") from error
-    ranges = sorted(pools(spec))
-    for first, last in ranges:
-        if first > last:
-            raise InvalidSpec("a pool of spec.pools ends before it starts", reason="InvalidPools")
-    for (_, last), (first, _) in pairwise(ranges):
-        if first <= last:
-            raise InvalidSpec("pools of spec.pools overlap", reason="InvalidPools")
+    mode = address_mode(spec)
+    if mine.version == 6 and mode != "dhcpv6-stateful" and mine.prefixlen != EUI64_PREFIX:
+        raise InvalidSpec(
+            f"spec.cidr {spec.cidr}: {mode} needs a prefix of {EUI64_PREFIX} bits",
+            reason="InvalidCIDR",
+        )
+    _check_pools(spec)
     for name, other in siblings:
         theirs = ipaddress.ip_network(other.cidr)
         if mine.version == theirs.version and mine.overlaps(theirs):

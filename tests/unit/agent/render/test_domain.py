@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novakube_agent.ports import DiskFile
-from novakube_agent.render.domain import disk_devices, kernel_command_line, render_domain
+from novakube_agent.render.domain import (
+    boot_orders,
+    disk_devices,
+    kernel_command_line,
+    render_domain,
+)
 from novakube_agent.render.host_profile import HostProfile
 from novakube_agent.render.image_properties import hardware_properties
 from novakube_agent.render.metadata import metadata_element, parse_metadata
@@ -186,3 +191,21 @@ def test_any_text_stays_text(name: str, flavor: str, args: str) -> None:
     assert cmdline.split()[: len(args.split())] == args.split()
     record = parse_metadata(ET.tostring(tree.findall("metadata/*")[0], encoding="unicode"))
     assert record is not None
+
+
+@pytest.mark.parametrize(
+    ("indexes", "orders"),
+    [
+        ((None, None), [1, 2]),
+        ((None, 0), [2, 1]),
+        ((None, None, 0), [2, 3, 1]),
+        ((None, 2, 1), [1, 3, 2]),
+        ((None, -1, None), [1, None, 2]),
+    ],
+)
+def test_boot_order(indexes: tuple[int | None, ...], orders: list[int | None]) -> None:
+    found = [
+        DiskFile(f"vd{number}", Path(f"/d{number}"), "raw", "virtio", boot_index=index)
+        for number, index in enumerate(indexes)
+    ]
+    assert boot_orders(found) == orders

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
@@ -24,7 +25,7 @@ TCG = HostProfile("qemu")
 KVM = HostProfile("kvm")
 
 
-def disk(device: str, bus: str = "virtio", **more: bool) -> DiskFile:
+def disk(device: str, bus: str = "virtio", **more: Any) -> DiskFile:
     return DiskFile(device, FILES / f"{device}.qcow2", "qcow2", bus, **more)
 
 
@@ -50,6 +51,10 @@ CASES: dict[str, tuple[DomainRequest, HostProfile]] = {
     ),
     "sata-with-cdrom": (
         a_request(uid=UID, disks=(disk("vda", "sata"), disk("vdb", "sata", read_only=True))),
+        TCG,
+    ),
+    "boots-from-its-second-disk": (
+        a_request(uid=UID, disks=(disk("vda"), disk("vdb", boot_index=0), disk("vdc"))),
         TCG,
     ),
     "scsi-lsi": (with_properties(hw_disk_bus="scsi", hw_scsi_model="lsilogic"), TCG),

@@ -120,6 +120,52 @@ def test_dnsmasq_configuration(subnet: dict[str, Any], want: str) -> None:
     assert render_config(PurePath("/s"), 1400, used) == COMMON + want
 
 
+SIX: dict[str, Any] = {"cidr": "fd00::/64", "gateway": "fd00::1"}
+
+
+@pytest.mark.parametrize(
+    ("subnet", "want"),
+    [
+        (
+            {"dns": ["fd00::53", "2001:db8::53"]},
+            f"dhcp-range=set:{TAG},fd00::,static,64,86400s\n"
+            f"dhcp-option=tag:{TAG},option6:dns-server,[fd00::53],[2001:db8::53]\nenable-ra\n",
+        ),
+        ({"ipv6RAMode": "slaac"}, f"dhcp-range=set:{TAG},fd00::,ra-only,64,86400s\nenable-ra\n"),
+        (
+            {"ipv6RAMode": "dhcpv6-stateless", "gateway": None},
+            f"dhcp-range=set:{TAG},fd00::,ra-stateless,64,86400s\n"
+            "enable-ra\nra-param=gateway,600,0\n",
+        ),
+        (
+            {"ipv6AddressMode": "dhcpv6-stateless"},
+            f"dhcp-range=set:{TAG},fd00::,static,64,86400s\n",
+        ),
+        ({"ipv6AddressMode": "slaac"}, ""),
+        ({"dhcp": False}, ""),
+    ],
+)
+def test_dnsmasq_configuration_of_ipv6(subnet: dict[str, Any], want: str) -> None:
+    text = render_config(PurePath("/s"), 1400, subnets([a_nic("fd00::5", **SIX | subnet)]))
+    assert text.partition("dhcp-lease-max=")[2].partition("\n")[2] == want
+
+
+def test_hosts_file_of_both_families() -> None:
+    four = a_nic().addresses
+    six = a_nic("fd00::5", **SIX).addresses
+    both = a_nic().model_copy(update={"addresses": [*four, *six]})
+    assert render_host("web", both) == "fa:16:3e:00:00:01,10.1.0.5,[fd00::5],web\n"
+    assert render_host("web", a_nic("fd00::5", **SIX)) == "fa:16:3e:00:00:01,[fd00::5],web\n"
+    assert render_host("web", a_nic("fd00::5", **SIX, ipv6RAMode="slaac")) == ""
+
+
+def test_ipv6_prefix_without_gateway_is_served_from_its_first_address() -> None:
+    used = subnets([a_nic("fd00::5", **SIX | {"gateway": None})])
+    assert gateway_addresses(used) == ["169.254.169.254/32", "fd00::/64"]
+    used = subnets([a_nic("fd00::5", **SIX | {"gateway": None, "dhcp": False})])
+    assert gateway_addresses(used) == ["169.254.169.254/32"]
+
+
 def test_gateway_link_holds_gateway_and_service_address() -> None:
     assert gateway_addresses(subnets([a_nic()])) == ["169.254.169.254/32", "10.1.0.1/24"]
     assert gateway_addresses(subnets([a_nic(gateway=None)])) == ["169.254.169.254/32"]
@@ -145,7 +191,7 @@ def test_host_names_that_would_be_syntax(name: str) -> None:
     ("nic", "want"),
     [
         (a_nic("10.2.0.5"), "outside 10.1.0.0/24"),
-        (a_nic("fd00::5", cidr="fd00::/64"), "IPv6"),
+        (a_nic("fd01::5", cidr="fd00::/64"), "outside fd00::/64"),
         (a_nic("10.1.0.5,set:x"), "no IP address"),
         (a_nic(cidr="10.1.0.1/24"), "no network in CIDR form"),
     ],
@@ -175,6 +221,21 @@ def test_conflicting_leases() -> None:
     assert conflicting_leases(leases, {"10.1.0.6": "fa:16:3e:00:00:07"}) == [
         "99 fa:16:3e:00:00:02 10.1.0.6 db *"
     ]
+
+
+@pytest.mark.parametrize(
+    ("duid", "conflicts"),
+    [
+        ("00:03:00:01:fa:16:3e:00:00:02", True),
+        ("00:01:00:01:2d:00:00:00:fa:16:3e:00:00:02", True),
+        ("00:03:00:01:fa:16:3e:00:00:07", False),
+        ("00:04:5b:2b:b4:f4:00:00:00:00:00:00:00:00:00:00:00:01", False),
+    ],
+)
+def test_conflicting_leases_of_ipv6(duid: str, conflicts: bool) -> None:
+    line = f"99 12345678 fd00::5 db {duid}"
+    found = conflicting_leases(f"duid 00:01\n{line}\n", {"fd00::5": "fa:16:3e:00:00:07"})
+    assert found == ([line] if conflicts else [])
 
 
 def test_firewall_touches_only_our_chains() -> None:
