@@ -68,11 +68,10 @@ async def node(libvirtd: PrivateLibvirtd, settings: LibvirtSettings) -> AsyncIte
 
 @pytest.fixture(scope="session")
 def guest_image(pytestconfig: pytest.Config) -> Path:
-    """Folder with the tiny guest: vmlinuz, initrd.img, novakube-guest.qcow2. Built once."""
+    """Folder with the tiny guest: vmlinuz, initrd.img, novakube-guest.qcow2. Built when it is not current."""
     folder = Path(pytestconfig.cache.mkdir("guest-image"))
-    if not (folder / "manifest.json").exists():
-        build = pytestconfig.rootpath / "local" / "guest_image" / "build.py"
-        subprocess.run([sys.executable, str(build), "--out", str(folder)], check=True)
+    build = pytestconfig.rootpath / "local" / "guest_image" / "build.py"
+    subprocess.run([sys.executable, str(build), "--out", str(folder)], check=True)
     return folder
 
 

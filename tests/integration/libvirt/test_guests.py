@@ -75,9 +75,11 @@ async def test_a_tap_is_used_as_it_is_and_left_behind(node: Node, request_of: Re
     assert "LOWER_UP" not in node.libvirtd.run("ip", "-brief", "link", "show", tap)
 
 
+@pytest.mark.parametrize("second", [False, True], ids=["root", "boot-index-0"])
 async def test_a_disk_image_boots_by_bios_on_an_overlay(
-    node: Node, request_of: Requests, guest_image: Path
+    node: Node, request_of: Requests, guest_image: Path, second: bool
 ) -> None:
+    """Beside a blank disk; as the second one it is booted from by its boot index alone."""
     base = node.libvirtd.data / "base.qcow2"
     shutil.copyfile(guest_image / "novakube-guest.qcow2", base)
     overlay = node.libvirtd.data / "vda.qcow2"
@@ -86,7 +88,20 @@ async def test_a_disk_image_boots_by_bios_on_an_overlay(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(overlay)],
         check=True,
     )
-    request = request_of(memory_mib=128, disks=(DiskFile("vda", overlay, "qcow2", "virtio"),))
+    blank = node.libvirtd.data / "blank.raw"
+    with blank.open("wb") as file:
+        file.truncate(1 << 20)
+    if second:
+        disks = (
+            DiskFile("vda", blank, "raw", "virtio"),
+            DiskFile("vdb", overlay, "qcow2", "virtio", boot_index=0),
+        )
+    else:
+        disks = (
+            DiskFile("vda", overlay, "qcow2", "virtio"),
+            DiskFile("vdb", blank, "raw", "virtio"),
+        )
+    request = request_of(memory_mib=128, disks=disks)
     await node.driver.define(request)
     await node.driver.start(request.identity.instance_id)
     await until_console(request, GREETING)
