@@ -21,11 +21,12 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.measures import Usage, parse, usage
+from novakube_local.chart import apply_chart
 from novakube_local.controlplane import ControlPlane, free_ports
 from novakube_local.kubehttp import KubeHttp
 from novakube_local.layout import Layout
 from novakube_local.services import SYSTEM
-from novakube_local.up import CHART, apply_chart, condition, ensure_node, read
+from novakube_local.up import condition, ensure_node, read
 
 TOKEN_LIFE_S = 24 * 3600
 NODE = "sim"
@@ -128,7 +129,7 @@ class Plane:
 
     def _start(self) -> None:
         self.control.start()
-        apply_chart(self.control.kubeconfig, Layout().root / CHART, "workloads=false")
+        apply_chart(self.control.kubeconfig, "workloads=false")
         for name in self.nodes:
             ensure_node(self.admin, name)
         database = f"sqlite:///{self.directory / 'history.sqlite'}"

@@ -26,8 +26,8 @@ from novakube_kit.kube_aio import AioKube
 from novakube_kit.reflector import Reflector
 from novakube_kit.resources import NAMESPACES, resource_of
 from novakube_local import binaries
-from novakube_local.controlplane import run_kubectl
 from novakube_local.down import down
+from novakube_local.kubectl import run_kubectl
 from novakube_local.layout import Layout
 from novakube_local.up import Up
 

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 from novakube_local import binaries, show
+from novakube_local.chart import apply_chart
 from novakube_local.down import down
 from novakube_local.errors import LocalCloudError
 from novakube_local.layout import Layout
-from novakube_local.up import CHART, Up, apply_chart
+from novakube_local.up import Up
 
 HOW_TO = """
   eval "$(make -s env)"                    # kubectl and its plugin on PATH, KUBECONFIG set
@@ -59,7 +60,7 @@ def _up(arguments: argparse.Namespace, layout: Layout) -> None:
                 "cluster: leave NODES out, and label that cluster's nodes "
                 "novakube.dev/hypervisor=true"
             )
-        apply_chart(arguments.kubeconfig, layout.root / CHART, *arguments.set)
+        apply_chart(arguments.kubeconfig, *arguments.set)
         print("the chart is applied; its pods need the image that values name (docs/install.md)")
         return
     with layout.lock():

@@ -6,7 +6,6 @@ lines (`ControlPlane.commands`) and lets its supervisor run them in a network na
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import http.client
 import os
@@ -14,16 +13,15 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import yaml
-
 from novakube_local import binaries
 from novakube_local.errors import LocalCloudError, log_tail
+from novakube_local.kubectl import kubeconfig, run_kubectl
 from novakube_local.kubehttp import ApiError, KubeHttp
 from novakube_local.pki import Authority, Pair, signing_pair, write_private
 
@@ -158,37 +156,9 @@ class ControlPlane:
         self, name: str, pair: Pair, server: str | None = None, namespace: str = "default"
     ) -> Path:
         """A kubeconfig with everything in it; where it is."""
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": "novakube",
-                    "cluster": {
-                        "server": server or self.server,
-                        "certificate-authority-data": _base64(self.ca_file),
-                    },
-                }
-            ],
-            "users": [
-                {
-                    "name": name,
-                    "user": {
-                        "client-certificate-data": _base64(pair.cert),
-                        "client-key-data": _base64(pair.key),
-                    },
-                }
-            ],
-            "contexts": [
-                {
-                    "name": "novakube",
-                    "context": {"cluster": "novakube", "user": name, "namespace": namespace},
-                }
-            ],
-            "current-context": "novakube",
-        }
+        text = kubeconfig(server or self.server, self.ca_file, name, pair, namespace)
         path = self.directory / f"{name}.kubeconfig"
-        write_private(path, yaml.safe_dump(content, sort_keys=False).encode())
+        write_private(path, text.encode())
         return path
 
     # -- processes -------------------------------------------------------------------------
@@ -368,31 +338,6 @@ class ControlPlane:
         self.stop()
 
 
-def run_kubectl(
-    program: Path,
-    kubeconfig: Path,
-    arguments: Sequence[str],
-    stdin: str | None = None,
-    timeout_s: float = 120,
-) -> str:
-    """Standard output of kubectl.
-
-    Raises:
-        LocalCloudError: with what kubectl said.
-    """
-    done = subprocess.run(
-        [str(program), f"--kubeconfig={kubeconfig}", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise LocalCloudError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
-
-
 def _bind_administrator(bootstrap: KubeHttp) -> None:
     bootstrap.ensure(
         "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
@@ -418,7 +363,3 @@ def _bind_administrator(bootstrap: KubeHttp) -> None:
 
 def _flags(flags: Mapping[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in flags.items()]
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

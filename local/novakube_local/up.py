@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from novakube_local import binaries, credentials, members, services
-from novakube_local.controlplane import ControlPlane, Endpoint, Ports, run_kubectl
+from novakube_local.chart import apply_chart
+from novakube_local.controlplane import ControlPlane, Endpoint, Ports
 from novakube_local.errors import LocalCloudError, log_tail
 from novakube_local.kubehttp import ApiError, Json, KubeHttp
 from novakube_local.layout import (
@@ -28,7 +29,6 @@ from novakube_local.layout import (
 )
 from novakube_local.pki import write_private
 
-CHART = "charts/novakube"
 FIRST_MACHINE = Path(__file__).with_name("hello.yaml")
 READY_TEXT = "novakube-guest ready"
 NODES_READY_S = 90.0
@@ -38,10 +38,6 @@ POLL_S = 0.3
 NEEDED = ("ip", "unshare", "nsenter", "mount", "setpriv")
 NEEDED_LIBVIRT = ("libvirtd", "qemu-system-x86_64", "qemu-img", "dnsmasq", "iptables")
 T = TypeVar("T")
-
-
-KUBERNETES = "1.34.0"
-"""Version that the chart is rendered for; the control plane is of this release."""
 
 
 class Up:
@@ -149,7 +145,7 @@ class Up:
     def install(self, plane: ControlPlane) -> None:
         """CRDs, accounts, rights and admission policies: the chart, without its workloads."""
         self.say("chart: CRDs, rights, admission policies")
-        apply_chart(plane.kubeconfig, self.layout.root / CHART, "workloads=false")
+        apply_chart(plane.kubeconfig, "workloads=false")
         admin = plane.admin()
         self._first_namespace(admin)
         for name in node_names(self.nodes):
@@ -277,32 +273,3 @@ def ensure_node(admin: KubeHttp, name: str) -> None:
     """The Node object that kubelet would make."""
     labels = {"novakube.dev/hypervisor": "true", "kubernetes.io/hostname": name}
     admin.ensure("/api/v1/nodes", {"metadata": {"name": name, "labels": labels}})
-
-
-def apply_chart(kubeconfig: Path, chart: Path, *settings: str) -> None:
-    """Renders the chart with helm and applies it, CRDs first.
-
-    Raises:
-        LocalCloudError: with what helm or kubectl said.
-    """
-    kubectl = binaries.require("kubectl")
-    helm = [str(binaries.require("helm")), "template", "novakube", str(chart)]
-    # Without the cluster's version helm takes one that it was built with.
-    helm += ["--kube-version", KUBERNETES]
-    options = [option for setting in settings for option in ("--set", setting)]
-    done = subprocess.run(
-        [*helm, "--namespace", services.SYSTEM, *options],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise LocalCloudError(f"helm template: {done.stderr.strip()}")
-    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=novakube-local")
-    run_kubectl(kubectl, kubeconfig, (*apply, "-f", str(chart / "crds")))
-    run_kubectl(
-        kubectl,
-        kubeconfig,
-        ("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"),
-    )
-    namespace = f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {services.SYSTEM}}}\n"
-    run_kubectl(kubectl, kubeconfig, (*apply, "-f", "-"), stdin=namespace)
-    run_kubectl(kubectl, kubeconfig, (*apply, "-f", "-"), stdin=done.stdout)

@@ -12,7 +12,8 @@ import hashlib
 import ipaddress
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,28 +99,10 @@ class Downloader:
             Retryable: unreachable, slow, truncated, no space.
             NotModified: see ``known_etag``.
         """
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self._limits.connect_s, sock_read=self._limits.stalled_s
-        )
-        connector = aiohttp.TCPConnector(
-            resolver=CheckedResolver(self._policy), use_dns_cache=False, force_close=True
-        )
-        headers = {"Accept-Encoding": "identity", "User-Agent": "novakube-agent"}
         offset = await in_thread(lambda: _size(part)) if resume_etag else 0
-        if offset and resume_etag:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": resume_etag}
-        elif known_etag:
-            headers["If-None-Match"] = known_etag
-        async with aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            headers=headers,
-            trust_env=False,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        ) as session:
-            transfer = _Transfer(url, part, self._limits, progress)
-            try:
+        transfer = _Transfer(url, part, self._limits, progress)
+        async with self._session(_conditions(offset, resume_etag, known_etag)) as session:
+            with self._failures(url, transfer):
                 response = await self._open(session, url)
                 async with response:
                     if offset and response.status == 416:
@@ -131,19 +114,41 @@ class Downloader:
                     if not resumed:
                         await on_fresh(strong)
                     await transfer.receive(response, offset if resumed else 0)
-            except aiohttp.InvalidURL as error:
-                # Among others 2130706433 and 127.1: other ways to write an address.
-                raise ImageRejected(
-                    f"{url} is, or leads to, no valid URL: {error}", reason="InvalidURL"
-                ) from error
-            except TimeoutError as error:
-                raise transfer.unreachable(
-                    f"no answer within {self._limits.connect_s:g} s or no byte for "
-                    f"{self._limits.stalled_s:g} s"
-                ) from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise transfer.unreachable(str(error) or type(error).__name__) from error
         return Fetched(transfer.received, transfer.digest, strong, resumed)
+
+    def _session(self, conditions: dict[str, str]) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._limits.connect_s, sock_read=self._limits.stalled_s
+        )
+        connector = aiohttp.TCPConnector(
+            resolver=CheckedResolver(self._policy), use_dns_cache=False, force_close=True
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            headers={"Accept-Encoding": "identity", "User-Agent": "novakube-agent", **conditions},
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    @contextmanager
+    def _failures(self, url: str, transfer: _Transfer) -> Iterator[None]:
+        """The client's errors as ours."""
+        try:
+            yield
+        except aiohttp.InvalidURL as error:
+            # Among others 2130706433 and 127.1: other ways to write an address.
+            raise ImageRejected(
+                f"{url} is, or leads to, no valid URL: {error}", reason="InvalidURL"
+            ) from error
+        except TimeoutError as error:
+            raise transfer.unreachable(
+                f"no answer within {self._limits.connect_s:g} s or no byte for "
+                f"{self._limits.stalled_s:g} s"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise transfer.unreachable(str(error) or type(error).__name__) from error
 
     async def _open(self, session: aiohttp.ClientSession, url: str) -> aiohttp.ClientResponse:
         """Follows redirects to the response that holds the bytes."""
@@ -180,6 +185,13 @@ def _split(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError as error:
         raise ImageRejected(f"{url} is no URL: {error}", reason="InvalidURL") from error
+
+
+def _conditions(offset: int, resume_etag: str | None, known_etag: str | None) -> dict[str, str]:
+    """Headers that ask for the rest of what is there, or for what is not known yet."""
+    if offset and resume_etag:
+        return {"Range": f"bytes={offset}-", "If-Range": resume_etag}
+    return {"If-None-Match": known_etag} if known_etag else {}
 
 
 def _size(part: Path) -> int:

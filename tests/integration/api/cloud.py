@@ -22,7 +22,7 @@ from novakube_kit.clock import SystemClock
 from novakube_kit.kube import Json
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.tokens import StaticToken
-from novakube_local import binaries
+from novakube_local.chart import render_chart
 from novakube_local.controlplane import ControlPlane, free_ports
 from novakube_local.kubehttp import KubeHttp
 from novakube_operator.core.certificates import Pair, new_leaf
@@ -31,7 +31,6 @@ from tests.deadlines import EVENT_S, READY_S, STOP_S
 from tests.waiting import wait_until_sync
 
 ROOT = Path(__file__).parents[3]
-CHART = ROOT / "charts" / "novakube"
 PLUGIN = ROOT / "api" / "plugin" / "kubectl-novakube"
 SYSTEM = "novakube-system"
 GROUP = "/apis/novakube.dev/v1alpha1"
@@ -43,15 +42,7 @@ def free_port() -> int:
 
 
 def rendered_chart() -> str:
-    command = [
-        str(binaries.require("helm")), "template", "novakube", str(CHART),
-        "--kube-version", "1.34.0",
-        "--namespace", SYSTEM,
-        "--kube-version", "1.34.0", "--include-crds", "--set", "workloads=false",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return render_chart("workloads=false", crds=True)
 
 
 def published_by_operator(plane: ControlPlane, url: str) -> tuple[Pair, dict[str, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 
 from novakube_kit.kube import Json
@@ -44,6 +45,25 @@ def test_instance_first_waits_for_each_part(cloud: Cloud, empty: str) -> None:
     assert [a["address"] for a in status["addresses"]] == ["10.20.0.2"]
     assert status["launchedAt"]
     assert "fault" not in status
+
+
+def test_a_nic_has_an_address_of_each_family(cloud: Cloud, namespace: str) -> None:
+    """That of IPv6 is the one which the guest will make of prefix and MAC."""
+    six = {"network": {"name": "net"}, "cidr": "fd00:1::/64", "ipv6RAMode": "slaac"}
+    cloud.make("Subnet", "net-v6", six, namespace)
+    cloud.until_ready("subnets", "net-v6", namespace)
+    cloud.make("Instance", "web", WEB, namespace)
+    status = cloud.until("instances", "web", namespace, state="Running")["status"]
+    four, made = status["addresses"]
+    octets = bytes.fromhex(made["mac"].replace(":", ""))
+    end = f"{(octets[0] ^ 2) << 8 | octets[1]:x}:{octets[2] << 8 | 0xFF:x}"
+    assert ipaddress.ip_address(made["address"]) == ipaddress.ip_address(
+        f"fd00:1::{end}:{0xFE << 8 | octets[3]:x}:{octets[4] << 8 | octets[5]:x}"
+    )
+    assert (four["version"], made["version"], four["mac"]) == (4, 6, made["mac"])
+    cloud.delete("instances", "web", namespace)
+    cloud.gone("instances", "web", namespace)
+    wait_until_sync(lambda: not cloud.list("ipaddresses", namespace), "addresses free", EVENT_S)
 
 
 def test_writes_of_a_create(cloud: Cloud, namespace: str) -> None:

@@ -3,11 +3,9 @@ tokens of novakube's own accounts."""
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +13,13 @@ import pytest
 from novakube_crds.v1alpha1 import hypervisor, hypervisorreport
 from novakube_kit.kube import Json
 from novakube_kit.resources import resource_of
-from novakube_local import binaries
+from novakube_local.chart import render_chart
 from novakube_local.controlplane import ControlPlane
 from novakube_local.kubehttp import ApiError, KubeHttp
 from novakube_operator.core.nodes import mailbox
 from tests.deadlines import EVENT_S, READY_S
 from tests.waiting import wait_until_sync
 
-CHART = Path(__file__).parents[3] / "charts" / "novakube"
 SYSTEM = "novakube-system"
 NODES = ("n1", "n2")
 TENANT = "tenant"
@@ -70,17 +67,6 @@ class Cloud:
         return Caller(name, KubeHttp(self.plane.server, self.plane.ca_file, token=token))
 
 
-def _render() -> str:
-    command = [
-        str(binaries.require("helm")), "template", "novakube", str(CHART),
-        "--namespace", SYSTEM,
-        "--kube-version", "1.34.0", "--include-crds", "--set", "workloads=false",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def _namespace(cloud: Cloud, name: str) -> None:
     cloud.admin.may("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
@@ -112,7 +98,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with ControlPlane(tmp_path_factory.mktemp("rights"), controller_manager=True) as plane:
         cloud = Cloud(plane)
         _namespace(cloud, SYSTEM)
-        plane.kubectl("apply", "--server-side", "-f", "-", stdin=_render())
+        chart = render_chart("workloads=false", crds=True)
+        plane.kubectl("apply", "--server-side", "-f", "-", stdin=chart)
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         _namespace(cloud, TENANT)
         for name, role in (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from novakube_crds.v1alpha1.instance import AcceptedImage
-from novakube_operator.core.accept import NotAcceptable, stop_timeout_s
+from novakube_crds.v1alpha1.instance import AcceptedImage, InstanceSpec
+from novakube_operator.core.accept import NotAcceptable, check_supported, stop_timeout_s
 
 
 def image(**properties: str) -> AcceptedImage:
@@ -30,3 +30,20 @@ def test_a_stop_timeout_that_is_no_number_of_seconds(text: str) -> None:
         stop_timeout_s(image(os_shutdown_timeout=text))
     assert refused.value.reason == "InvalidImageProperty"
     assert "0 to 86400" in refused.value.message
+
+
+def test_two_disks_in_one_place_of_the_boot_order_are_refused() -> None:
+    blank = {"source": "blank", "sizeGiB": 1}
+
+    def spec(*places: int | None) -> InstanceSpec:
+        devices = [blank | ({} if place is None else {"bootIndex": place}) for place in places]
+        return InstanceSpec.model_validate(
+            {"flavor": {"name": "f"}, "image": {"name": "i"}, "blockDevices": devices}
+        )
+
+    check_supported(spec(0, 1, -1, -1, None, None))
+    with pytest.raises(NotAcceptable) as caught:
+        check_supported(spec(None, 0, 0))
+    assert caught.value.message == (
+        "spec.blockDevices[2].bootIndex: 0 is also that of spec.blockDevices[1]"
+    )

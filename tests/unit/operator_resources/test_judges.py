@@ -212,6 +212,31 @@ def test_a_picked_segment_is_free_and_the_same_for_every_leader(
     assert mtu(NetworkSpec(), first) == 1450
 
 
+@pytest.mark.parametrize("mode", ["slaac", "dhcpv6-stateless"])
+def test_addresses_made_by_guests_need_a_prefix_of_64_bits(mode: str) -> None:
+    spec = SubnetSpec(network={"name": "net"}, cidr="fd00::/80", ipv6_ra_mode=mode)
+    with pytest.raises(InvalidSpec, match=f"spec.cidr fd00::/80: {mode} needs a prefix of 64"):
+        check_subnet(spec, [])
+    check_subnet(spec.model_copy(update={"cidr": "fd00::/64"}), [])
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({}, "Accepted"),
+        ({"ipv6RAMode": "slaac"}, "Accepted"),
+        ({"routes": [{"destination": "fd01::/64", "nextHop": "fd00::9"}]}, "NotSupportedYet"),
+    ],
+)
+def test_ipv6_subnets(more: dict[str, Any], reason: str) -> None:
+    where = world()
+    put(where, "networks", "net", NET)
+    subnet = put(where, "subnets", "six", {**SUB, "cidr": "fd00::/64", **more})
+    status: Any = JUDGES["subnets"].status(where, subnet, NOW)
+    assert get_condition(status.conditions, "Ready").reason == reason
+    assert status.gateway == "fd00::1"
+
+
 def test_a_taken_segment_is_refused() -> None:
     spec = NetworkSpec(segment=Segment(type="vlan", id=7, physical_network="p"))
     with pytest.raises(InvalidSpec, match=r"spec.segment.id 7 \(vlan\)"):
