@@ -69,7 +69,7 @@ async def node(libvirtd: PrivateLibvirtd, settings: LibvirtSettings) -> AsyncIte
 @pytest.fixture(scope="session")
 def guest_image(pytestconfig: pytest.Config) -> Path:
     """Folder with the tiny guest: vmlinuz, initrd.img, novakube-guest.qcow2. Kept up to date."""
-    folder = Path(pytestconfig.cache.mkdir("guest-image"))
+    folder = pytestconfig.rootpath / ".cache" / "guest_image"
     build = pytestconfig.rootpath / "local" / "guest_image" / "build.py"
     subprocess.run([sys.executable, str(build), "--out", str(folder)], check=True)
     return folder
