@@ -18,6 +18,7 @@ SETTLE_S = 3.0
 REST_S = 60.0
 QUICK_REST_S = 5.0
 AT_A_TIME = 32
+BURST = 100
 WARM = 2
 
 
@@ -85,7 +86,7 @@ async def _burst(
     plane: Plane, load: Load, settings: Settings, seen: Run, say: Callable[[str], None]
 ) -> None:
     """As many as it takes, then all of them gone."""
-    count = min(settings.count, 500)
+    count = min(settings.count, BURST)
     say(f"{count} creates as fast as they go")
     before = await asyncio.to_thread(plane.usages)
     started = time.perf_counter()

@@ -46,8 +46,7 @@ class Result:
         body = {
             "benchmark": self.benchmark,
             "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "commit": _git("rev-parse", "HEAD"),
-            "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+            **_BEGINNING,
             "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
             "machine": machine(),
             "settings": dict(self.settings),
@@ -64,6 +63,18 @@ def _git(*args: str) -> str:
     ).stdout.strip()
 
 
+def _load() -> list[float]:
+    return [round(load, 2) for load in os.getloadavg()]
+
+
+_BEGINNING = {
+    "commit": _git("rev-parse", "HEAD"),
+    "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    "loadAverageBefore": _load(),
+}
+"""Of what runs: the tree may change before the run ends."""
+
+
 def machine() -> dict[str, Any]:
     """Facts that a reader needs to judge the figures."""
     meminfo = Path("/proc/meminfo").read_text().splitlines()[0].split()[1]
@@ -78,7 +89,8 @@ def machine() -> dict[str, Any]:
         "memoryMiB": int(meminfo) // 1024,
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "loadAverage": [round(load, 2) for load in os.getloadavg()],
+        "loadAverage": _load(),
+        "niceness": os.nice(0),
     }
 
 

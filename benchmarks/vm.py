@@ -125,7 +125,7 @@ class Cloud:
         made = await self.make(resource_of(INSTANCE), "Instance", name, spec)
         guest = f"{made['metadata']['uid']}-1"
         async with asyncio.timeout(BOOT_S):
-            while not first_line(self.node.console(guest)):
+            while not first_line(self.node.console(guest)):  # noqa: ASYNC110 - a file
                 await asyncio.sleep(POLL_S)
         spoke = time.perf_counter() - started
         await self.until(name, "Running")
@@ -144,7 +144,7 @@ class Cloud:
         await self._kube.delete(NAMESPACES, NAMESPACE)
         async with asyncio.timeout(WAIT_S):
             with contextlib.suppress(NotFound):
-                while await self._kube.get(NAMESPACES, NAMESPACE):
+                while await self._kube.get(NAMESPACES, NAMESPACE):  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from novakube_agent.heartbeat import Heartbeat
 from novakube_agent.host import CONSOLE_LOG, Host, HostPorts
 from novakube_agent.identity import NodeCertificate, node_namespace
 from novakube_agent.journal import Journals
+from novakube_agent.metrics import GuestTimes, show_capacity
 from novakube_agent.model import Desired
 from novakube_agent.ports import DomainEvent
 from novakube_agent.reconcile import GuestReconciler
@@ -96,6 +98,7 @@ class NodeAgent:
             self._orders,
             LeaderEpoch(kube),
         )
+        self._times = GuestTimes(time.monotonic)
         self._heartbeat = Heartbeat(kube, self.namespace, node, settings.heartbeat_s)
         self._sweep = Sweep(self.host, self._guest_uids)
         self._report_due = asyncio.Event()
@@ -167,6 +170,7 @@ class NodeAgent:
     # --- events --------------------------------------------------------------------------
 
     def _guest_changed(self, old: AnyObject | None, new: AnyObject | None) -> None:
+        self._times.seen(old, new)
         if new is None:
             assert old is not None
             self._writer.forget(old.uid)
@@ -284,6 +288,7 @@ class NodeAgent:
         try:
             self.state.facts = await self.host.facts(fresh=True)
             self.state.driver_error = None
+            show_capacity(self.node, self.state.facts.capacity)
         except NovakubeError as error:
             self.state.driver_error = (error.reason, error.message[:1024])
         if self._settings.driver == "libvirt":

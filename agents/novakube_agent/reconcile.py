@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from novakube_agent.admission import Admission
 from novakube_agent.host import Host, Preparation, wall_clock
+from novakube_agent.metrics import GUEST_FAILURES, HOST_SECONDS
 from novakube_agent.model import Admit, Desired, Observed, Plan, WriteJournal
 from novakube_agent.plan import after_failure, plan
 from novakube_agent.report_guest import with_cause
@@ -116,6 +117,7 @@ class GuestReconciler:
 
         An order to destroy is never given up: the failure is retried with backoff.
         """
+        GUEST_FAILURES.labels(error.reason).inc()
         if desired.destroy:
             raise Retryable(error.message, reason=error.reason) from error
         seen = await self._host.observe(desired, desired.spec.epoch, self._clock())
@@ -134,7 +136,8 @@ class GuestReconciler:
                     desired, seen.journal, facts.capacity, self._orders(), domains.values()
                 )
             else:
-                await self._host.apply(action, desired, ready)
+                with HOST_SECONDS.labels(type(action).__name__).time():
+                    await self._host.apply(action, desired, ready)
 
     async def _notice(
         self,

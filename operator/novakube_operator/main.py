@@ -31,6 +31,7 @@ from novakube_operator.instances.context import Context
 from novakube_operator.instances.controller import InstanceController
 from novakube_operator.instances.ports import PortController
 from novakube_operator.instances.recorder import Recorder
+from novakube_operator.lifecycle import Lifecycle
 from novakube_operator.nodes.wiring import Nodes, node_controller
 from novakube_operator.resources.wiring import resource_controllers
 from novakube_operator.settings import Settings, read_settings
@@ -57,6 +58,7 @@ class Process:
         self._clock = SystemClock()
         self._capacity = Capacity()
         self._controllers = Controllers()
+        self._lifecycle = Lifecycle(self._clock, lambda: self._election.is_leader)
         self.stores = Stores(self._changed)
         self._kube = AioKube(access, user_agent="novakube-operator")
         self._events = EventRecorder(self._kube, "novakube-operator", clock=self._clock)
@@ -82,6 +84,7 @@ class Process:
             self._clock,
             lambda: self._election.epoch,
             self.settings.build_deadline_s,
+            self._lifecycle,
         )
         self._recorder = Recorder(context)
         self._history.recall = self._recorder.recall
@@ -112,6 +115,7 @@ class Process:
         if plural == "guests":
             self._capacity.changed(old, new)
         self._recorder.changed(plural, old, new)
+        self._lifecycle.changed(plural, old, new)
         self._controllers.changed(plural, old, new)
 
     async def startup(self, **_: Any) -> None:

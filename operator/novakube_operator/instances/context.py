@@ -19,6 +19,7 @@ from novakube_kit.resources import resource_of
 from novakube_operator.core.accept import Accepted
 from novakube_operator.core.merge import replacing
 from novakube_operator.instances.capacity import Capacity
+from novakube_operator.lifecycle import Lifecycle
 from novakube_operator.sql.history import History
 from novakube_operator.stores import Stores
 
@@ -39,6 +40,7 @@ class Context:
     clock: Clock
     epoch: Callable[[], int]
     build_deadline_s: float
+    lifecycle: Lifecycle
     accepted: dict[str, Accepted] = field(default_factory=dict)
     """By Instance UID, until its first status says it; lost on restart and resolved again."""
 

@@ -47,7 +47,9 @@ async def create(context: Context, obj: AnyObject) -> float | None:
     try:
         accepted = accept(obj, context.get, context.by, context.project(obj.namespace))
         user_data = await _user_data(context, obj)
+        context.lifecycle.reached(obj.uid, "accepted")
         node = _choose(context, obj, accepted)
+        context.lifecycle.reached(obj.uid, "scheduled")
         networks = frozenset(nic.network.uid for nic in accepted.nics)
         context.capacity.reserve(obj.uid, Reservation(node, amounts(accepted), networks))
         await _make(context, obj, accepted, node, user_data)
@@ -68,6 +70,7 @@ async def _make(
         await Claims(context, obj).nic(index, request)
         for index, request in enumerate(accepted.nics)
     ]
+    context.lifecycle.reached(obj.uid, "claimed")
     if obj.status.state == "Error":
         # Else the new Guest would be taken for the one that failed before the change.
         obj = await context.report(obj, Draft(obj, context.clock.now()).anew().done())
@@ -91,6 +94,7 @@ async def _make(
             RESOURCES["guests"], guest_name(obj.uid, number), namespace_of_node(node)
         )
         context.stores.of("guests").observe(raw)
+    context.lifecycle.reached(obj.uid, "guest-made")
 
 
 async def _user_data(context: Context, obj: AnyObject) -> str | None:

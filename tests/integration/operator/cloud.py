@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ class Child:
     def check(self) -> None:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-4000:]
+
+    def metrics(self) -> dict[str, float]:
+        """The process's own /metrics: ``name{labels}`` -> value."""
+        url = f"http://{self._env['NOVAKUBE_HTTP']}/metrics"
+        with urllib.request.urlopen(url, timeout=STOP_S) as answer:
+            text = answer.read().decode()
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
 
     def end(self, how: signal.Signals) -> int:
         assert self._process is not None
