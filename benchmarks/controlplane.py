@@ -123,8 +123,10 @@ def _result(settings: Settings, seen: Run) -> Result:
         key = f"create-to-running-p{share * 100:g}"
         figures[key] = Figure(round(percentile(seen.latencies, share), 4), "s", target, setting)
     writes = sum(made.objects.values()) / count
-    figures["writes-per-create"] = Figure(round(writes, 2), "", "<= 8", _writes_note(made, count))
-    figures["events-per-create"] = Figure(round(made.events / count, 2), "", "<= 3")
+    figures["writes-per-create"] = Figure(
+        round(writes, 2), "", "<= 8", _writes_note(made, count), most=8
+    )
+    figures["events-per-create"] = Figure(round(made.events / count, 2), "", "<= 3", most=3)
     rollups = sum(made.rollups.values()) / count
     figures["rollups-per-create"] = Figure(
         round(rollups, 2), "", "", f"{_short(made.rollups)} in all; {made.leases} of Leases"

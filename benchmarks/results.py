@@ -27,6 +27,8 @@ class Figure:
     target: str = ""
     """What the design asks for, as text."""
     note: str = ""
+    most: float | None = None
+    """Above it the figure proves no guarantee; None: it is told, not promised."""
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from novakube_local.up import Up
 
 NAMESPACE = "bench-vm"
 NODE = "n1"
+"""Where all run, however many nodes there are: the raw domain needs the same one."""
 FLAVOR = "hello"
 """Of ``make up``'s first machine: 128 MiB, 1 vCPU, 1 GiB."""
 ROOT_BYTES = 1 << 30
@@ -120,6 +121,7 @@ class Cloud:
             "flavor": {"name": FLAVOR},
             "image": {"name": image},
             "networks": [{"network": {"name": network}}],
+            "forcedHost": NODE,
         }
         started = time.perf_counter()
         made = await self.make(resource_of(INSTANCE), "Instance", name, spec)
@@ -273,7 +275,11 @@ def _result(pairs: int, seen: Seen) -> Result:
     ratio = median(seen.novakube) / median(seen.raw)
     lines = f"{median(seen.novakube):.2f} s and {median(seen.raw):.2f} s"
     figures["vm-ratio-to-raw-libvirt"] = Figure(
-        round(ratio, 3), "", f"<= {TARGET_RATIO}", f"p50 of {pairs} alternating pairs, {lines}"
+        round(ratio, 3),
+        "",
+        f"<= {TARGET_RATIO}",
+        f"p50 of {pairs} alternating pairs, {lines}",
+        most=TARGET_RATIO,
     )
     more = median([a - b for a, b in zip(seen.novakube, seen.raw, strict=True)])
     figures["vm-more-than-raw-libvirt"] = Figure(round(more, 3), "s", "", "p50 of differences")
@@ -290,6 +296,6 @@ def _result(pairs: int, seen: Seen) -> Result:
     figures["vm-delete-p50"] = Figure(round(percentile(seen.deleted, 0.5), 3), "s")
     each = ", ".join(f"{what} {n / pairs:.3g}" for what, n in sorted(seen.writes.items()))
     writes = sum(seen.writes.values()) / pairs
-    figures["vm-writes-per-create"] = Figure(round(writes, 2), "", "<= 9", each)
-    figures["vm-events-per-create"] = Figure(round(seen.events / pairs, 2), "", "<= 3")
+    figures["vm-writes-per-create"] = Figure(round(writes, 2), "", "<= 9", each, most=9)
+    figures["vm-events-per-create"] = Figure(round(seen.events / pairs, 2), "", "<= 3", most=3)
     return result

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ["promise", "proof", "figure", "commit"]
@@ -113,13 +113,22 @@ class Verification:
         match = LANE.match(proof)
         lane, node = (match[1], match[2]) if match else ("test", proof)
         if lane == "bench":
-            return None if node in self.figures() else f"no figure {node} in benchmarks/results"
+            return self._lacking_figure(node)
         if lane == "test":
             return self._lacking_test(node)
         if lane not in self._lanes:
             self._lanes[lane] = self.record(self.root / "tests" / "records" / f"{lane}.json")
             self._check_lane(lane)
         return None if passed(self._lanes[lane], node) else f"{lane} has not passed {node}"
+
+    def _lacking_figure(self, key: str) -> str | None:
+        figures = self.figures()
+        if key not in figures:
+            return f"no figure {key} in benchmarks/results"
+        value, most = figures[key].get("value"), figures[key].get("most")
+        if most is not None and value > most:
+            return f"the figure {key} is {value:g}, above {most:g}"
+        return None
 
     def _lacking_test(self, node: str) -> str | None:
         if node not in self.ids and node not in self._base:
@@ -171,12 +180,12 @@ class Verification:
             self.problems.append(text)
         return ids
 
-    def figures(self) -> set[str]:
-        """Keys of every figure under benchmarks/results."""
-        keys: set[str] = set()
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Every figure under benchmarks/results."""
+        found: dict[str, dict[str, Any]] = {}
         for path in (self.root / "benchmarks" / "results").glob("*.json"):
-            keys |= set(json.loads(path.read_text()).get("figures", {}))
-        return keys
+            found |= json.loads(path.read_text()).get("figures", {})
+        return found
 
     def ancestor(self, commit: str) -> bool:
         """Whether HEAD comes after the commit, or is it."""

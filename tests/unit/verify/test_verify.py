@@ -122,6 +122,15 @@ def test_figure_of_a_bench(root: Path) -> None:
     assert problems(root) == []
 
 
+def test_missed_figure_proves_nothing(root: Path) -> None:
+    promise(root, "| fast | `bench:boot` | | |")
+    result = root / "benchmarks" / "results" / "vm.json"
+    result.write_text('{"figures": {"boot": {"value": 1.3, "most": 1.3}}}')
+    assert problems(root) == []
+    result.write_text('{"figures": {"boot": {"value": 1.31, "most": 1.3}}}')
+    assert problems(root) == ["fast: the figure boot is 1.31, above 1.3"]
+
+
 def test_record_of_a_lane(root: Path) -> None:
     promise(root, "| fresh | `fresh:readme` | | |")
     record(root, {"readme": "passed"}, name="fresh")
