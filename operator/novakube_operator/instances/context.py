@@ -19,11 +19,14 @@ from novakube_kit.resources import resource_of
 from novakube_operator.core.accept import Accepted
 from novakube_operator.core.merge import replacing
 from novakube_operator.instances.capacity import Capacity
+from novakube_operator.instances.patience import Patience
 from novakube_operator.lifecycle import Lifecycle
 from novakube_operator.sql.history import History
 from novakube_operator.stores import Stores
 
 AnyObject = Object[Any, Any]
+BUILDING_AFTER_S = 0.2
+"""A create that takes longer shows Building; a faster one saves the write."""
 PROJECT_LABEL = "novakube.dev/project-id"
 RESOURCES = {kind.plural: resource_of(kind) for kind in KINDS}
 
@@ -41,6 +44,7 @@ class Context:
     epoch: Callable[[], int]
     build_deadline_s: float
     lifecycle: Lifecycle
+    patience: Patience = field(default_factory=lambda: Patience(BUILDING_AFTER_S))
     accepted: dict[str, Accepted] = field(default_factory=dict)
     """By Instance UID, until its first status says it; lost on restart and resolved again."""
 

@@ -39,7 +39,7 @@ class InstanceController:
         guest = newest(guests)
         await self._end_older(guests, guest)
         if guest is not None:
-            return await Follower(context, obj, guest).run()
+            return await self._follow(obj, guest)
         if given_up(obj) or (obj.status.state == "Error" and obj.status.launched_at is not None):
             return None
         self._unplaced.add(key)
@@ -47,6 +47,15 @@ class InstanceController:
         if after is not None:
             self._unplaced.discard(key)
         return after
+
+    async def _follow(self, obj: AnyObject, guest: AnyObject) -> float | None:
+        """A Guest made just now needs no look until its node answers or is slow."""
+        answered = guest.status.phase != "Pending" or guest.spec.teardown is not None
+        now_s = self._context.clock.monotonic()
+        left_s = self._context.patience.left_s(guest.uid, now_s, answered=answered)
+        if left_s is not None:
+            return left_s
+        return await Follower(self._context, obj, guest).run()
 
     async def _end_older(self, guests: tuple[AnyObject, ...], kept: AnyObject | None) -> None:
         """Superseded incarnations are torn down."""
@@ -76,6 +85,7 @@ class InstanceController:
             identity = obj.spec.instance
             yield (identity.namespace, identity.name), 0.0
             if new is None:
+                self._context.patience.forget(obj.uid)
                 yield from self._waiting()
         elif plural == "hypervisors":
             yield from self._of_hypervisor(old, new)

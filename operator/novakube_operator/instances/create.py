@@ -34,12 +34,10 @@ from novakube_operator.core.scheduling.choice import Choice, choose
 from novakube_operator.core.scheduling.hosts import Request
 from novakube_operator.instances.capacity import Reservation
 from novakube_operator.instances.claims import Claims
-from novakube_operator.instances.context import RESOURCES, Context
+from novakube_operator.instances.context import BUILDING_AFTER_S, RESOURCES, Context
 
 AnyObject = Object[Any, Any]
 USER_DATA_MAX_BYTES = 65535
-BUILDING_AFTER_S = 0.2
-"""A create that takes longer shows Building; a faster one saves the write."""
 
 
 async def create(context: Context, obj: AnyObject) -> float | None:
@@ -88,7 +86,8 @@ async def _make(
     }
     context.accepted[obj.uid] = accepted
     try:
-        await context.create("guests", body, namespace_of_node(node))
+        made = await context.create("guests", body, namespace_of_node(node))
+        context.patience.made(made.uid, context.clock.monotonic())
     except AlreadyExists:
         raw = await context.kube.get(
             RESOURCES["guests"], guest_name(obj.uid, number), namespace_of_node(node)

@@ -22,8 +22,7 @@ from novakube_kit.objects import Object
 from novakube_operator.core import instance_status as core
 from novakube_operator.core.accept import Accepted, NotAcceptable, accept
 from novakube_operator.core.power import TRANSIENT, refusal
-from novakube_operator.instances.context import RESOURCES, Context
-from novakube_operator.instances.create import BUILDING_AFTER_S
+from novakube_operator.instances.context import BUILDING_AFTER_S, RESOURCES, Context
 from novakube_operator.instances.pinning import pin_image
 
 AnyObject = Object[Any, Any]
