@@ -143,8 +143,9 @@ def disks_of(obj: AnyObject, get: Get) -> tuple[ExtraDisk, ...]:
             field = f"spec.blockDevices[{index}].image"
             image = _accepted_image(_image(obj, get, device.image, field, obj.namespace))
         size = (device.size_gib or 0) * GIB
-        bus = device.bus or "virtio"
-        disks.append(ExtraDisk(size, image, bus, device.swap, device.boot_index))
+        disks.append(
+            ExtraDisk(size, image, device.bus or "virtio", device.swap, device.boot_index)
+        )
     return tuple(disks)
 
 
