@@ -7,10 +7,12 @@ import pytest
 from novakube_crds.v1alpha1.instance import AcceptedImage, InstanceSpec
 from novakube_operator.core.accept import NotAcceptable, check_supported, stop_timeout_s
 
+UID = "00000000-0000-4000-8000-000000000001"
+
 
 def image(**properties: str) -> AcceptedImage:
     return AcceptedImage(
-        name="i", namespace="ns", uid="u", id="u", url="http://192.0.2.10/i", disk_format="raw",
+        name="i", namespace="ns", uid=UID, id=UID, url="http://192.0.2.10/i", disk_format="raw",
         min_disk_gib=0, min_memory_mib=0, properties=properties,
     )  # fmt: skip
 
