@@ -83,6 +83,33 @@ def shortage(wanted: Resources, taken: Resources, most: Limits) -> tuple[str, st
     return None
 
 
+def crowded(desired: Desired, journals: Iterable[Journal]) -> tuple[str, str] | None:
+    """Reason and sentence when a server group forbids one more of it here. Pure.
+
+    Source: nova's compute manager, ``_validate_instance_group_policy``: the last word on
+    anti-affinity is the node's, however many placed at once. Other incarnations of the same
+    Instance are no other members.
+    """
+    group = desired.spec.server_group
+    if group is None or group.policy != "anti-affinity":
+        return None
+    members = {
+        journal.instance_id
+        for journal in journals
+        if journal.admitted is not None
+        and journal.group is not None
+        and journal.group.uid == group.uid
+        and journal.instance_id != desired.spec.instance.id
+    }
+    if len(members) < group.max_servers_per_host:
+        return None
+    return (
+        "ServerGroupPolicy",
+        f"server group {group.name} (anti-affinity) has {len(members)} of "
+        f"{group.max_servers_per_host} members here already",
+    )
+
+
 def _gib(size_bytes: int) -> float:
     return round(size_bytes / GIB, 3)
 
@@ -105,11 +132,18 @@ class Admission:
         """The journal with the answer, on disk: ``admitted``, or a final ``Rejected``."""
         async with self._gate:
             taken = self._taken(desired.uid, domains)
-            short = shortage(desired.resources, taken, limits(capacity, orders))
-            if short is None:
-                answer = replace(journal, admitted=desired.resources, nics=tuple(desired.spec.nics))
+            no = crowded(desired, self._journals) or shortage(
+                desired.resources, taken, limits(capacity, orders)
+            )
+            if no is None:
+                answer = replace(
+                    journal,
+                    admitted=desired.resources,
+                    group=desired.spec.server_group,
+                    nics=tuple(desired.spec.nics),
+                )
             else:
-                verdict = Verdict("Rejected", short[0], short[1], desired.generation)
+                verdict = Verdict("Rejected", no[0], no[1], desired.generation)
                 answer = replace(journal, verdict=verdict)
             await self._journals.save(answer)
             return answer

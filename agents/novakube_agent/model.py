@@ -11,7 +11,13 @@ from typing import Literal
 
 from novakube_agent.ports import DomainFacts
 from novakube_crds.base import PowerState
-from novakube_crds.v1alpha1.guest import GuestNic, GuestSpec, GuestStatus, StopReason
+from novakube_crds.v1alpha1.guest import (
+    GuestNic,
+    GuestServerGroup,
+    GuestSpec,
+    GuestStatus,
+    StopReason,
+)
 
 CRASH_WINDOW_S = 600.0
 CRASH_LIMIT = 3
@@ -92,6 +98,8 @@ class Journal:
     guest_name: str
     instance_id: str
     admitted: Resources | None = None
+    group: GuestServerGroup | None = None
+    """The server group it is a member of."""
     nics: tuple[GuestNic, ...] = ()
     verdict: Verdict | None = None
     order: PowerOrder | None = None

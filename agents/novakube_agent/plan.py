@@ -126,6 +126,7 @@ def _recalled(desired: Desired, seen: Observed) -> Journal:
     return replace(
         journal,
         admitted=desired.resources,
+        group=desired.spec.server_group,
         nics=tuple(desired.spec.nics),
         started_at=ran_at,
         boot_id=status.boot_id,
@@ -207,6 +208,7 @@ def _inherited(desired: Desired, seen: Observed) -> Journal:
         guest_name=desired.name,
         instance_id=desired.spec.instance.id,
         admitted=desired.resources,
+        group=desired.spec.server_group,
         nics=tuple(desired.spec.nics),
         started_at=old.started_at if old.started_at is not None else seen.now,
         order=None,

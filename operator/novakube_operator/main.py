@@ -32,8 +32,10 @@ from novakube_operator.instances.controller import InstanceController
 from novakube_operator.instances.ports import PortController
 from novakube_operator.instances.recorder import Recorder
 from novakube_operator.lifecycle import Lifecycle
+from novakube_operator.nodes.controller import Builds
 from novakube_operator.nodes.wiring import Nodes, node_controller
 from novakube_operator.resources.wiring import resource_controllers
+from novakube_operator.scheduler import load_pipeline
 from novakube_operator.settings import Settings, read_settings
 from novakube_operator.sql import schema
 from novakube_operator.sql.engine import open_engine
@@ -85,6 +87,7 @@ class Process:
             lambda: self._election.epoch,
             self.settings.build_deadline_s,
             self._lifecycle,
+            pipeline=load_pipeline(self.settings.scheduler),
         )
         self._recorder = Recorder(context)
         self._history.recall = self._recorder.recall
@@ -106,14 +109,16 @@ class Process:
         for controller in resource_controllers(self.stores, self._kube, self._clock):
             self._controllers.add(controller)
         wake = self.stores.wake_node
-        nodes = node_controller(self.stores, self._kube, self._clock, self.settings.api_url, wake)
+        builds = Builds(self._capacity.failures, self.settings.build_failures_max)
+        nodes = node_controller(
+            self.stores, self._kube, self._clock, self.settings.api_url, wake, builds
+        )
         queue = self._controllers.add(nodes.controller)
         self.stores.node_changed = queue.add
         return nodes
 
     def _changed(self, plural: str, old: AnyObject | None, new: AnyObject | None) -> None:
-        if plural == "guests":
-            self._capacity.changed(old, new)
+        self._capacity.changed(plural, old, new)
         self._recorder.changed(plural, old, new)
         self._lifecycle.changed(plural, old, new)
         self._controllers.changed(plural, old, new)

@@ -18,7 +18,7 @@ from novakube_kit.resources import NAMESPACES, NODES, resource_of
 from novakube_kit.store import AnyObject, Index, Store
 from novakube_operator.resources.judges import INDICES as JUDGES_INDICES
 
-UNWATCHED = frozenset({"addressslices", "historyrecords", "quotaclasses", "servergroups"})
+UNWATCHED = frozenset({"addressslices", "historyrecords", "quotaclasses"})
 WATCHED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.plural not in UNWATCHED)
 PAGE = 500
 """client-go's default page size."""
@@ -37,6 +37,14 @@ def _requests(field: str) -> Index:
     return values
 
 
+def _hinted(*hints: str) -> Index:
+    def values(obj: AnyObject) -> list[tuple[str, str]]:
+        given = obj.spec.scheduler_hints
+        return [(obj.namespace, value) for hint in hints for value in given.get(hint, ())]
+
+    return values
+
+
 def _claim(obj: AnyObject) -> list[str]:
     return [obj.status.claim.instance_uid] if obj.status.claim else []
 
@@ -48,6 +56,9 @@ INDICES: dict[str, dict[str, Index]] = {
         "network": _requests("network"),
         "subnet": _requests("subnet"),
         "port": _requests("port"),
+        "id": lambda obj: [obj.spec.id] if obj.spec.id else [],
+        "hintedGroup": _hinted("group"),
+        "hintedInstance": _hinted("same_host"),
         "keys": lambda obj: [key.name for key in obj.spec.keys if key.public_key is None],
     },
     "instanceactions": {"instance": lambda obj: [(obj.namespace, obj.spec.instance.name)]},

@@ -63,6 +63,8 @@ class AggregateStatus(Status):
 
     id: Annotated[str, Field(max_length=36)] = ""
     """OpenStack UUID: ``spec.id`` or the object's UID."""
+    host_count: Annotated[int, Field(ge=0)] = 0
+    """Of ``spec.hosts``, those that are Hypervisors."""
 
 
 AGGREGATE = Kind(
@@ -77,9 +79,11 @@ AGGREGATE = Kind(
     columns=(
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Zone", ".spec.availabilityZone"),
-        Column("Hosts", ".spec.hosts", priority=1),
+        Column("Hosts", ".status.hostCount", "integer"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Names", ".spec.hosts", priority=1),
         Column("ID", ".status.id", priority=1),
+        Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
     ),
     selectable=(".spec.availabilityZone", ".status.id"),
 )

@@ -24,6 +24,7 @@ from novakube_crds.base import (
     Text,
     Timestamp,
     Uuid,
+    fixed,
     immutable,
     never_lower,
     rules,
@@ -126,6 +127,16 @@ class GuestKey(ApiModel):
     public_key: Annotated[str, Field(max_length=16384)]
 
 
+class GuestServerGroup(ApiModel):
+    """The server group's rule as it was when the Instance was accepted; settled by the node."""
+
+    uid: Uuid
+    name: Name
+    policy: Literal["affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity"]
+    max_servers_per_host: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Of anti-affinity."""
+
+
 class GuestRequest(ApiModel):
     """One action the agent carries out and answers in ``status.request``."""
 
@@ -142,6 +153,7 @@ class GuestSpec(ApiModel):
     """Everything a node needs; nothing is looked up elsewhere."""
 
     model_config = rules(
+        fixed("serverGroup"),
         Rule("!has(oldSelf.teardown) || has(self.teardown)", "spec.teardown cannot be taken back"),
     )
 
@@ -153,6 +165,8 @@ class GuestSpec(ApiModel):
     memory_mib: Annotated[int, Field(ge=1)]
     flavor_name: Annotated[str, Field(max_length=255)] = ""
     availability_zone: Annotated[str, Field(max_length=255)] = "nova"
+    server_group: GuestServerGroup | None = None
+    """Membership is settled when the Instance is accepted and never changes."""
     disks: Annotated[list[GuestDisk], Field(max_length=32)] = Field(default_factory=list)
     kernel: GuestImage | None = None
     ramdisk: GuestImage | None = None

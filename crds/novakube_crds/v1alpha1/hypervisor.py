@@ -82,6 +82,8 @@ class HypervisorStatus(Status):
     """Guests placed here."""
     fenced: Annotated[list[Uuid], Field(max_length=4096)] = Field(default_factory=list)
     """UIDs of Guests that were started elsewhere: the agent destroys them when it is back."""
+    build_failures: Annotated[int, Field(ge=0)] = 0
+    """Builds that failed here in a row: back to 0 by a success, or by spec.enabled: false."""
     availability_zone: Annotated[str, Field(max_length=255)] = ""
     driver: Annotated[str, Field(max_length=32)] = ""
     hypervisor_type: Annotated[str, Field(max_length=32)] = ""
@@ -122,6 +124,7 @@ HYPERVISOR = Kind(
         Column("Type", ".status.hypervisorType", priority=1),
         Column("Version", ".status.version", priority=1),
         Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
+        Column("Schedulable", '.status.conditions[?(@.type=="Schedulable")].message', priority=1),
     ),
     selectable=(".spec.enabled", ".status.id"),
 )

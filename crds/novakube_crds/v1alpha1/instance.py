@@ -32,6 +32,7 @@ from novakube_crds.base import (
 )
 from novakube_crds.kind import Column, Kind
 from novakube_crds.v1alpha1.flavor import FlavorResources
+from novakube_crds.v1alpha1.guest import GuestServerGroup
 
 # Condition types.
 READY = "Ready"
@@ -311,6 +312,8 @@ class InstanceStatus(Status):
     addresses: Annotated[list[InstanceAddress], Field(max_length=128)] = Field(default_factory=list)
     flavor: AcceptedFlavor | None = None
     image: AcceptedImage | None = None
+    server_group: GuestServerGroup | None = None
+    """The group it joined when it was accepted; ``spec.schedulerHints.group`` counts then only."""
     hypervisor_name: Annotated[str, Field(max_length=255)] | None = None
     availability_zone: Annotated[str, Field(max_length=255)] | None = None
     launched_at: Timestamp | None = None

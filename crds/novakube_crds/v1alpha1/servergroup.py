@@ -65,13 +65,15 @@ class ServerGroupStatus(Status):
 
     id: Annotated[str, Field(max_length=36)] = ""
     """OpenStack id: ``spec.id`` or the object's UID."""
+    member_count: Annotated[int, Field(ge=0)] = 0
+    """All members; ``members`` names 1024 of them at most."""
     members: Annotated[list[ServerGroupMember], Field(max_length=1024)] = Field(
         default_factory=list
     )
     pinned_hosts: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=1024)] = (
         Field(default_factory=list)
     )
-    """Nodes an affinity group is bound to."""
+    """The node an affinity group is bound to by its members; empty for other policies."""
 
 
 SERVERGROUP = Kind(
@@ -85,9 +87,11 @@ SERVERGROUP = Kind(
     columns=(
         Column("Policy", ".spec.policy"),
         Column("MaxPerHost", ".spec.maxServersPerHost", "integer"),
-        Column("Hosts", ".status.pinnedHosts"),
+        Column("Members", ".status.memberCount", "integer"),
+        Column("PinnedHosts", ".status.pinnedHosts"),
         Column("Age", ".metadata.creationTimestamp", "date"),
         Column("ID", ".status.id", priority=1),
+        Column("Nodes", ".status.members[*].node", priority=1),
     ),
     selectable=(".status.id",),
 )

@@ -14,6 +14,7 @@ from novakube_crds.v1alpha1.guest import (
     GuestImage,
     GuestNic,
     GuestRoute,
+    GuestServerGroup,
     GuestSpec,
     GuestSubnet,
     InstanceIdentity,
@@ -171,6 +172,7 @@ def guest_spec(
     incarnation: int,
     user_data: str | None,
     epoch: int,
+    server_group: GuestServerGroup | None = None,
 ) -> GuestSpec:
     """The whole spec, ready to be created in the node's namespace."""
     image = accepted.image
@@ -184,6 +186,7 @@ def guest_spec(
         memory_mib=accepted.flavor.memory_mib,
         flavor_name=accepted.flavor.display_name or accepted.flavor.name,
         availability_zone=zone,
+        server_group=server_group,
         disks=_disks(accepted),
         kernel=_part(image.kernel_url, image.kernel_sha256, f"{image.name} kernel"),
         ramdisk=_part(image.ramdisk_url, image.ramdisk_sha256, f"{image.name} ramdisk"),

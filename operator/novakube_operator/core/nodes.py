@@ -17,6 +17,7 @@ from novakube_crds.conditions import ConditionStatus, get_condition, rfc3339, se
 from novakube_crds.v1alpha1.guest import GuestSpec
 from novakube_crds.v1alpha1.hypervisor import (
     AGENT_ALIVE,
+    BUILD_FAILURES,
     DISABLED,
     DRIVER_READY,
     FORCED_DOWN,
@@ -165,6 +166,9 @@ class NodeView:
     guests: tuple[GuestSpec, ...]
     zone: str
     node_exists: bool
+    build_failures: int = 0
+    build_failures_max: int = 0
+    """So many in a row disable the node; 0: none do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,11 @@ def _schedulable(view: NodeView, others: tuple[_Verdict, ...]) -> _Verdict:
     if not spec.enabled:
         reason = spec.disabled_reason or "no reason given"
         return _Verdict(SCHEDULABLE, "False", DISABLED, f"disabled ({reason})")
+    most = view.build_failures_max
+    if most and view.build_failures >= most:
+        # The limit, not the count: what fails on goes on counting.
+        message = f"disabled ({most} builds in a row failed)"
+        return _Verdict(SCHEDULABLE, "False", BUILD_FAILURES, message)
     for verdict in others:
         if verdict.status != "True":
             return _Verdict(SCHEDULABLE, "False", verdict.reason, verdict.message)
@@ -267,6 +276,7 @@ def hypervisor_status(view: NodeView, old: HypervisorStatus, now: datetime) -> H
         allocated=allocated(view.guests),
         running=len(view.guests),
         fenced=[uid for uid in old.fenced if uid not in gone],
+        build_failures=view.build_failures,
         availability_zone=view.zone,
         driver=report.driver,
         hypervisor_type=report.hypervisor_type,

@@ -18,6 +18,8 @@ from novakube_kit.objects import Object
 from novakube_kit.resources import resource_of
 from novakube_operator.core.accept import Accepted
 from novakube_operator.core.merge import replacing
+from novakube_operator.core.scheduling.choice import DEFAULT
+from novakube_operator.core.scheduling.pipeline import Pipeline
 from novakube_operator.instances.capacity import Capacity
 from novakube_operator.instances.patience import Patience
 from novakube_operator.lifecycle import Lifecycle
@@ -45,6 +47,8 @@ class Context:
     build_deadline_s: float
     lifecycle: Lifecycle
     patience: Patience = field(default_factory=lambda: Patience(BUILDING_AFTER_S))
+    pipeline: Pipeline = DEFAULT
+    """The scheduler's filters and weighers."""
     accepted: dict[str, Accepted] = field(default_factory=dict)
     """By Instance UID, until its first status says it; lost on restart and resolved again."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from novakube_kit.objects import Key, Object
@@ -79,18 +79,47 @@ class InstanceController:
         if obj is None:
             return
         if plural == "instances":
-            if new is not None:
-                yield new.key, 0.0
+            yield obj.key, 0.0
         elif plural == "guests":
-            identity = obj.spec.instance
-            yield (identity.namespace, identity.name), 0.0
-            if new is None:
-                self._context.patience.forget(obj.uid)
-                yield from self._waiting()
+            yield from self._of_guest(obj, old, new)
         elif plural == "hypervisors":
             yield from self._of_hypervisor(old, new)
+        elif plural == "aggregates":
+            yield from self._waiting() if old is None or old.spec != obj.spec else ()
+        elif plural == "servergroups":
+            names = (obj.name, obj.uid, obj.spec.id)
+            yield from self._of_hint("hintedGroup", obj.namespace, names if old is None else ())
         else:
             yield from self._of_reference(plural, obj)
+
+    def _of_guest(
+        self, obj: AnyObject, old: AnyObject | None, new: AnyObject | None
+    ) -> Iterator[tuple[Key, float]]:
+        identity = obj.spec.instance
+        yield (identity.namespace, identity.name), 0.0
+        if new is None:
+            self._context.patience.forget(obj.uid)
+        if new is None or self._build_made_room(old, new):
+            yield from self._waiting()
+        if old is None:
+            names = (identity.name, identity.uid, identity.id)
+            yield from self._of_hint("hintedInstance", identity.namespace, names)
+
+    def _build_made_room(self, old: AnyObject | None, new: AnyObject | None) -> bool:
+        """Whether a build ended where the number of builds is limited."""
+        if "io-ops" not in self._context.pipeline.filter_names or old is None or new is None:
+            return False
+        before, after = old.status.phase, new.status.phase
+        return before in ("Pending", "Building") and after not in ("Pending", "Building")
+
+    def _of_hint(
+        self, index: str, namespace: str, names: Iterable[str | None]
+    ) -> Iterator[tuple[Key, float]]:
+        """Instances that wait for what their hint names."""
+        for name in names:
+            for instance in self._context.by("instances", index, (namespace, name)):
+                if instance.status.launched_at is None:
+                    yield instance.key, 0.0
 
     def _waiting(self) -> Iterator[tuple[Key, float]]:
         for key in tuple(self._unplaced):
@@ -100,7 +129,8 @@ class InstanceController:
         self, old: AnyObject | None, new: AnyObject | None
     ) -> Iterator[tuple[Key, float]]:
         """More room may have come; a node that falls silent shows in its Instances."""
-        yield from self._waiting()
+        if old is None or new is None or _placing(old) != _placing(new):
+            yield from self._waiting()
         obj = new or old
         if obj is None or (old and new and old.status.conditions == new.status.conditions):
             return
@@ -120,6 +150,15 @@ class InstanceController:
                 yield instance.key, 0.0
         if plural in ("subnets", "ipaddresses"):
             yield from self._waiting()
+
+
+def _placing(hypervisor: AnyObject) -> tuple[Any, ...]:
+    """What the scheduler reads of a Hypervisor; its totals are rolled up long after the fact."""
+    status = hypervisor.status
+    return (
+        hypervisor.spec, status.conditions, status.capacity, status.availability_zone,
+        status.cpu, status.traits, status.version, status.hypervisor_type, status.virt_type,
+    )  # fmt: skip
 
 
 _REFERENCES = {

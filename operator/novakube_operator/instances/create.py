@@ -9,6 +9,7 @@ import base64
 from typing import Any
 
 from novakube_crds.base import API_VERSION, FINALIZER
+from novakube_crds.conditions import get_condition
 from novakube_crds.v1alpha1.instance import (
     FLAVOR_READY,
     IMAGE_READY,
@@ -26,15 +27,16 @@ from novakube_operator.core.accept import (
     accept,
     not_supported_yet,
 )
-from novakube_operator.core.guest_spec import amounts, guest_spec
+from novakube_operator.core.guest_spec import guest_spec
 from novakube_operator.core.instance_status import Draft
 from novakube_operator.core.naming import guest_name
 from novakube_operator.core.nodes import namespace_of_node
-from novakube_operator.core.scheduling.choice import Choice, choose
-from novakube_operator.core.scheduling.hosts import Request
+from novakube_operator.core.scheduling.choice import Choice, choose, same_cause
+from novakube_operator.core.scheduling.pipeline import UnusableHint
 from novakube_operator.instances.capacity import Reservation
 from novakube_operator.instances.claims import Claims
 from novakube_operator.instances.context import BUILDING_AFTER_S, RESOURCES, Context
+from novakube_operator.instances.placement import request_of, server_group
 
 AnyObject = Object[Any, Any]
 USER_DATA_MAX_BYTES = 65535
@@ -48,8 +50,6 @@ async def create(context: Context, obj: AnyObject) -> float | None:
         context.lifecycle.reached(obj.uid, "accepted")
         node = _choose(context, obj, accepted)
         context.lifecycle.reached(obj.uid, "scheduled")
-        networks = frozenset(nic.network.uid for nic in accepted.nics)
-        context.capacity.reserve(obj.uid, Reservation(node, amounts(accepted), networks))
         await _make(context, obj, accepted, node, user_data)
     except NotAcceptable as problem:
         await _refuse(context, obj, problem)
@@ -76,7 +76,7 @@ async def _make(
     number = obj.status.incarnation + 1
     spec = guest_spec(
         obj, accepted, nics, node=node, zone=zone, incarnation=number,
-        user_data=user_data, epoch=context.epoch(),
+        user_data=user_data, epoch=context.epoch(), server_group=server_group(context, obj),
     )  # fmt: skip
     body = {
         "apiVersion": API_VERSION,
@@ -133,19 +133,22 @@ def _pinned(context: Context, accepted: Accepted) -> tuple[str, str] | None:
 
 
 def _choose(context: Context, obj: AnyObject, accepted: Accepted) -> str:
+    """The node, its room held at once: no other create decides in between."""
     pinned, forced = _pinned(context, accepted), obj.spec.forced_host
     if pinned and forced and pinned[0] != forced:
         field = f"spec.forcedHost {forced}: network {pinned[1]} has guests on {pinned[0]}; "
         raise not_supported_yet("several nodes in one network", SCHEDULED, field)
-    request = Request(
-        amounts(accepted),
-        obj.spec.availability_zone,
-        forced or (pinned[0] if pinned else None),
-        frozenset(obj.status.refused_nodes),
-    )
-    hosts = [context.capacity.host(item) for item in context.stores.of("hypervisors")]
-    choice: Choice = choose(hosts, request)
+    target = forced or (pinned[0] if pinned else None)
+    request = request_of(context, obj, accepted, target)
+    try:
+        choice: Choice = choose(context.capacity.hosts(), request, context.pipeline)
+    except UnusableHint as error:
+        raise NotAcceptable(SCHEDULED, "InvalidHint", str(error)) from error
     if choice.node is not None:
+        networks = frozenset(nic.network.uid for nic in accepted.nics)
+        group = request.group.rule.uid if request.group else None
+        held = Reservation(choice.node, request.wanted, networks, group)
+        context.capacity.reserve(obj.uid, held)
         return choice.node
     message = choice.message
     if pinned and not forced:
@@ -156,20 +159,33 @@ def _choose(context: Context, obj: AnyObject, accepted: Accepted) -> str:
     raise NotAcceptable(SCHEDULED, "NoValidHost", message, pending=True)
 
 
+def _standing(obj: AnyObject, problem: NotAcceptable) -> str:
+    """The sentence that stands already, when the new one tells the same with other figures.
+
+    Free room and ages move all the time; a status must not.
+    """
+    old = get_condition(obj.status.conditions, problem.condition)
+    same = old is not None and old.reason == problem.reason
+    if old is not None and same and same_cause(old.message, problem.message):
+        return old.message
+    return problem.message
+
+
 async def _refuse(context: Context, obj: AnyObject, problem: NotAcceptable) -> None:
     """What stands in the way, in the condition it belongs to and in Ready."""
+    message = _standing(obj, problem)
     draft = Draft(obj, context.clock.now())
     for type in (FLAVOR_READY, IMAGE_READY, NETWORK_READY, SCHEDULED):
         if type != problem.condition:
             draft.drop(type)
     if problem.condition != READY:
-        draft.condition(problem.condition, "False", problem.reason, problem.message)
+        draft.condition(problem.condition, "False", problem.reason, message)
     if problem.pending:
-        draft.working("Pending", problem.reason, problem.message)
+        draft.working("Pending", problem.reason, message)
         draft.set(vm_state="building", task_state="scheduling", fault=None)
     else:
-        draft.error(problem.reason, problem.message, code=400)
+        draft.error(problem.reason, message, code=400)
     before = obj.status
     await context.report(obj, draft.done())
-    if before.state not in ("Pending", "Error") or problem.message not in str(before.conditions):
-        context.event(obj, problem.reason, problem.message, warning=True)
+    if before.state not in ("Pending", "Error") or message not in str(before.conditions):
+        context.event(obj, problem.reason, message, warning=True)

@@ -21,19 +21,16 @@ from novakube_kit.errors import NotFound
 from novakube_kit.objects import Object
 from novakube_operator.core import instance_status as core
 from novakube_operator.core.accept import Accepted, NotAcceptable, accept
+from novakube_operator.core.faults import NOT_THE_NODES_FAULT
 from novakube_operator.core.power import TRANSIENT, refusal
 from novakube_operator.instances.context import BUILDING_AFTER_S, RESOURCES, Context
 from novakube_operator.instances.pinning import pin_image
+from novakube_operator.instances.placement import breaks_affinity
 
 AnyObject = Object[Any, Any]
 BUILD_TIMEOUT = "BuildTimeout"
 ALTERNATES = 3
 """Nodes tried for one creation. Source: nova.conf scheduler max_attempts."""
-NOT_THE_NODES_FAULT = frozenset(
-    {"ChecksumMismatch", "FormatMismatch", "FlavorTooSmall", "InvalidURL", "InvalidImageProperty",
-     "ImageNotFound", "ImageTooLarge", "ImageUnsafe", "ImageAddressForbidden", "ImageRejected"}
-)  # fmt: skip
-"""Reasons of Failed that no other node would mend."""
 
 
 class Follower:
@@ -57,6 +54,8 @@ class Follower:
             await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
             return None
         await self._stamp()
+        if self._guest.spec.teardown is not None:
+            return None
         self._base()
         return await self._by_phase()
 
@@ -64,7 +63,11 @@ class Follower:
         """The first boot of an earlier leader's Guest waits on its node for the leader's word."""
         guest, epoch = self._guest, self._context.epoch()
         first = guest.status.started_at is None and guest.status.phase in ("Pending", "Building")
-        if first and guest.spec.epoch < epoch:
+        if not first or guest.spec.epoch >= epoch:
+            return
+        if breaks_affinity(self._context, guest):
+            self._guest = await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
+        else:
             self._guest = await self._context.patch(guest, {"spec": {"epoch": epoch}})
 
     def _resolved(self) -> Accepted:
@@ -100,6 +103,7 @@ class Follower:
             incarnation=max(self._obj.status.incarnation, guest.spec.incarnation),
             addresses=core.addresses(guest.spec),
             availability_zone=guest.spec.availability_zone,
+            server_group=guest.spec.server_group,
             hypervisor_name=guest.status.domain_name,
         )
         if self._obj.status.accepted_generation is None:

@@ -29,6 +29,7 @@ from novakube_kit.resources import resource_of
 from novakube_kit.store import Store
 from novakube_operator.core import nodes as core
 from novakube_operator.core.certificates import Pair, holds, requested_key, sign
+from novakube_operator.core.scheduling.view import zone_of
 from novakube_operator.nodes.authority import Authority
 from novakube_operator.nodes.heartbeats import Heartbeats
 
@@ -39,6 +40,16 @@ log = structlog.get_logger(__name__)
 
 HypervisorObject = Object[HypervisorSpec, HypervisorStatus]
 ReportObject = Object[HypervisorReportSpec, HypervisorReportStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """Build failures of nodes, as the scheduler's view counts them."""
+
+    failures: Callable[[str], int]
+    """In a row, by node."""
+    most: int
+    """So many disable a node; 0: none do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,7 @@ class NodeController:
         heartbeats: Heartbeats,
         clock: Clock,
         node_exists: Callable[[str], bool],
+        builds: Builds,
     ) -> None:
         """``node_exists(name)``: whether a labelled Node of that name is there now."""
         self._kube = kube
@@ -73,6 +85,7 @@ class NodeController:
         self._heartbeats = heartbeats
         self._clock = clock
         self._node_exists = node_exists
+        self._builds = builds
         self._complete: set[str] = set()
 
     async def reconcile(self, node: str) -> float | None:
@@ -120,8 +133,7 @@ class NodeController:
         self._complete.discard(hypervisor.name)
 
     def _zone(self, node: str) -> str:
-        zones = (a.spec.availability_zone for a in self._stores.aggregates.by("host", node))
-        return next((zone for zone in zones if zone), core.DEFAULT_ZONE)
+        return zone_of(self._stores.aggregates.by("host", node))
 
     async def _report_status(
         self, node: str, hypervisor: HypervisorObject, report: ReportObject | None, exists: bool
@@ -136,6 +148,8 @@ class NodeController:
             guests=tuple(guest.spec for guest in guests),
             zone=self._zone(node),
             node_exists=exists,
+            build_failures=self._builds.failures(node),
+            build_failures_max=self._builds.most,
         )
         status = core.hypervisor_status(view, hypervisor.status, self._clock.now())
         if status != hypervisor.status:

@@ -15,7 +15,7 @@ from novakube_kit.store import AnyObject
 from novakube_operator.controllers import Controller
 from novakube_operator.core.nodes import is_hypervisor, node_of_namespace
 from novakube_operator.nodes.authority import Authority
-from novakube_operator.nodes.controller import NodeController, NodeStores
+from novakube_operator.nodes.controller import Builds, NodeController, NodeStores
 from novakube_operator.nodes.heartbeats import INTERVAL_S, Heartbeats
 from novakube_operator.stores import Stores
 
@@ -62,7 +62,12 @@ class Nodes:
 
 
 def node_controller(
-    stores: Stores, kube: KubePort, clock: Clock, api_url: str, wake: Callable[[str], None]
+    stores: Stores,
+    kube: KubePort,
+    clock: Clock,
+    api_url: str,
+    wake: Callable[[str], None],
+    builds: Builds,
 ) -> Nodes:
     """Builds it; ``wake(node)`` queues a node when its heartbeat begins or stops."""
     authority = Authority(kube, clock, api_url)
@@ -84,6 +89,7 @@ def node_controller(
         heartbeats,
         clock,
         node_exists,
+        builds,
     )
 
     def keys() -> set[str]:
@@ -106,8 +112,18 @@ def _wakes(
         node = node_of_namespace(obj.namespace)
         if node is not None:
             yield node, 0.0
-    elif plural == "guests" and (old is None or new is None):
-        yield obj.spec.hypervisor, ROLLUP_S
+    elif plural == "guests":
+        yield from _of_guest(obj, old, new)
     elif plural == "aggregates":
         for host in {*(old.spec.hosts if old else ()), *(new.spec.hosts if new else ())}:
             yield host, 0.0
+
+
+def _of_guest(
+    obj: AnyObject, old: AnyObject | None, new: AnyObject | None
+) -> Iterator[tuple[str, float]]:
+    """Totals soon; a build that failed at once, for it may disable the node."""
+    if old is None or new is None:
+        yield obj.spec.hypervisor, ROLLUP_S
+    elif old.status.phase != new.status.phase and new.status.phase in ("Failed", "Ready"):
+        yield obj.spec.hypervisor, 0.0 if new.status.phase == "Failed" else ROLLUP_S

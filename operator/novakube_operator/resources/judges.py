@@ -16,6 +16,7 @@ from novakube_crds.base import ApiModel
 from novakube_crds.conditions import is_true
 from novakube_crds.kind import Kind
 from novakube_crds.v1alpha1.network import EXTERNAL_NETWORK_READY
+from novakube_crds.v1alpha1.servergroup import ServerGroupMember
 from novakube_kit.errors import InvalidSpec
 from novakube_kit.objects import Object
 from novakube_kit.store import Store
@@ -28,6 +29,8 @@ from novakube_operator.core.resources.verdict import (
     not_supported_yet,
 )
 
+MEMBERS_MAX = 1024
+"""The schema's bound of a ServerGroup's ``status.members``."""
 AnyObject = Object[Any, Any]
 AnyStore = Store[Any, Any]
 
@@ -75,6 +78,10 @@ INDICES: dict[str, dict[str, Callable[[AnyObject], list[Any]]]] = {
     "floatingips": {"id": _id_key},
     "aggregates": {"id": _id_key, "host": lambda obj: list(obj.spec.hosts)},
     "hypervisors": {},
+    "servergroups": {"id": _id_key},
+    "guests": {
+        "group": lambda obj: [obj.spec.server_group.uid] if obj.spec.server_group else [],
+    },
 }
 """Indices that the stores need for the judges."""
 
@@ -230,16 +237,40 @@ def _floatingip(_: World, __: AnyObject) -> tuple[Verdict, dict[str, Any]]:
 
 def _aggregate(world: World, obj: AnyObject) -> tuple[Verdict, dict[str, Any]]:
     missing = [host for host in obj.spec.hosts if world.of("hypervisors").get(None, host) is None]
+    fields = {"host_count": len(obj.spec.hosts) - len(missing)}
     for host in obj.spec.hosts:
         for other in world.of("aggregates").by("host", host):
             zone = other.spec.availability_zone
             wanted = obj.spec.availability_zone
             if zone and wanted and zone != wanted and _older(other, obj):
                 message = f"host {host} is in zone {zone} by aggregate {other.name}, which is older"
-                return Verdict(False, "ZoneConflict", message, stalled=True), {}
+                return Verdict(False, "ZoneConflict", message, stalled=True), fields
     if missing:
-        return Verdict(False, "HostNotFound", f"no hypervisor named {', '.join(missing[:10])}"), {}
-    return accepted(), {}
+        message = f"no hypervisor named {', '.join(missing[:10])}"
+        return Verdict(False, "HostNotFound", message), fields
+    return accepted(), fields
+
+
+def _servergroup(world: World, obj: AnyObject) -> tuple[Verdict, dict[str, Any]]:
+    guests = sorted(
+        (g for g in world.of("guests").by("group", obj.uid) if g.status.phase != "Gone"),
+        key=lambda guest: (guest.created_at, guest.name),
+    )
+    # The newest incarnation speaks for its Instance.
+    members = {guest.spec.instance.uid: guest for guest in guests}
+    nodes = sorted({guest.spec.hypervisor for guest in members.values()})
+    return accepted(), {
+        "member_count": len(members),
+        "members": [_member(guest) for guest in list(members.values())[:MEMBERS_MAX]],
+        "pinned_hosts": nodes if obj.spec.policy == "affinity" else [],
+    }
+
+
+def _member(guest: AnyObject) -> ServerGroupMember:
+    identity = guest.spec.instance
+    return ServerGroupMember(
+        name=identity.name, uid=identity.uid, id=identity.id, node=guest.spec.hypervisor
+    )
 
 
 def judges(kinds: dict[str, Kind]) -> tuple[Judge, ...]:
@@ -254,4 +285,5 @@ def judges(kinds: dict[str, Kind]) -> tuple[Judge, ...]:
         Judge(kinds["routers"], _router),
         Judge(kinds["floatingips"], _floatingip),
         Judge(kinds["aggregates"], _aggregate),
+        Judge(kinds["servergroups"], _servergroup),
     )

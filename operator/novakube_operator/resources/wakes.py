@@ -19,8 +19,15 @@ def wakes(
     """What a change of one object means for others."""
     obj = new or old
     rule = _RULES.get(plural)
-    if obj is not None and rule is not None:
+    if obj is None:
+        return
+    if rule is not None:
         yield from rule(world, obj, old is None or new is None, new is None)
+    if plural == "aggregates" and old is not None and new is not None:
+        # Hosts that it gave up may be another's now.
+        yield from _of_aggregate(world, old, False, False)
+    if plural == "guests" and (old is None or new is None or new.status.phase == "Gone"):
+        yield from _of_guest(world, obj)
 
 
 def _of_address(world: World, obj: AnyObject, _: bool, gone: bool) -> Iterator[Wake]:
@@ -66,6 +73,13 @@ def _of_aggregate(world: World, obj: AnyObject, _: bool, __: bool) -> Iterator[W
         for other in world.of("aggregates").by("host", host):
             if other.uid != obj.uid:
                 yield "aggregates", other.key, 0.0
+
+
+def _of_guest(world: World, obj: AnyObject) -> Iterator[Wake]:
+    group = obj.spec.server_group
+    held = world.of("servergroups").by_uid(group.uid) if group else None
+    if held is not None:
+        yield "servergroups", held.key, ROLLUP_S
 
 
 _RULES: dict[str, Callable[[World, AnyObject, bool, bool], Iterator[Wake]]] = {

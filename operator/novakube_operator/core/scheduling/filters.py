@@ -1,63 +1,144 @@
-"""Filters: each gives a reason to leave a node out, or None. Order is the order of reasons."""
+"""Filters of room and choice: what every request is checked for. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from novakube_crds.v1alpha1.hypervisor import BUILD_FAILURES
+from novakube_operator.core.scheduling.facts import facts
 from novakube_operator.core.scheduling.hosts import GIB, Host, Request
+from novakube_operator.core.scheduling.json_query import parse
+from novakube_operator.core.scheduling.pipeline import Check, Filter, Options, Refusal
 
-Filter = Callable[[Host, Request], str | None]
 
-
-def forced_host(host: Host, request: Request) -> str | None:
+def forced_host(request: Request) -> Check | None:
     """``spec.forcedHost`` leaves no choice."""
-    if request.forced_host is None or request.forced_host == host.name:
+    wanted = request.forced_host
+    if wanted is None:
         return None
-    return f"not spec.forcedHost {request.forced_host}"
+    refusal = Refusal(f"not spec.forcedHost {wanted}")
+    return lambda host: None if host.name == wanted else refusal
 
 
-def schedulable(host: Host, _: Request) -> str | None:
-    """Enabled, heard within 40 s, driver working, not in maintenance."""
-    return host.not_schedulable
+def enabled(request: Request) -> Check:
+    """Enabled, heard within 40 s, driver working, not in maintenance.
+
+    A node that was disabled for its build failures takes what is forced onto it: that is how
+    an administrator tries it.
+    """
+    forced, now = request.forced_host, request.now
+
+    def check(host: Host) -> Refusal | None:
+        why = host.unschedulable
+        if why is None or (why.reason == BUILD_FAILURES and forced == host.name):
+            return None
+        age_s = None if why.silent_since is None else max(0.0, now - why.silent_since)
+        return Refusal(why.text, age_s=age_s)
+
+    return check
 
 
-def not_refused(host: Host, request: Request) -> str | None:
+def not_refused(request: Request) -> Check | None:
     """A node that refused this creation is not asked again."""
-    return "refused it before" if host.name in request.refused else None
+    refused, refusal = request.refused, Refusal("refused it before")
+    return (lambda host: refusal if host.name in refused else None) if refused else None
 
 
-def availability_zone(host: Host, request: Request) -> str | None:
+def availability_zone(request: Request) -> Check | None:
     """The wanted zone, when one is wanted."""
-    if request.zone is None or request.zone == host.zone:
+    wanted = request.zone
+    if wanted is None:
         return None
-    return f"in zone {host.zone}, not {request.zone}"
+    refusal = Refusal(f"not in zone {wanted}")
+    return lambda host: None if host.zone == wanted else refusal
 
 
-def memory(host: Host, request: Request) -> str | None:
+def memory(request: Request) -> Check:
     """Memory by ratio and reservation."""
-    short = request.wanted.memory_mib - host.free_memory_mib()
-    return f"short of {short} MiB memory" if short > 0 else None
+    wanted = request.wanted.memory_mib
+    text = f"short of {wanted} MiB memory"
+
+    def check(host: Host) -> Refusal | None:
+        free = host.limit.memory_mib - host.load.used.memory_mib
+        return None if free >= wanted else Refusal(text, free)
+
+    return check
 
 
-def cpu(host: Host, request: Request) -> str | None:
+def cpu(request: Request) -> Check:
     """VCPUs by ratio and reservation."""
-    short = request.wanted.vcpus - host.free_vcpus()
-    return f"short of {short} vCPUs" if short > 0 else None
+    wanted = request.wanted.vcpus
+    text = f"short of {wanted} vCPUs"
+
+    def check(host: Host) -> Refusal | None:
+        free = host.limit.vcpus - host.load.used.vcpus
+        return None if free >= wanted else Refusal(text, free)
+
+    return check
 
 
-def disk(host: Host, request: Request) -> str | None:
+def disk(request: Request) -> Check:
     """Disk space by ratio and reservation."""
-    short = request.wanted.disk_bytes - host.free_disk_bytes()
-    return f"short of {-(-short // GIB)} GiB disk" if short > 0 else None
+    wanted = request.wanted.disk_bytes
+    text = f"short of {-(-wanted // GIB)} GiB disk"
+
+    def check(host: Host) -> Refusal | None:
+        free = host.limit.disk_bytes - host.load.used.disk_bytes
+        return None if free >= wanted else Refusal(text, free // GIB)
+
+    return check
 
 
-FILTERS: tuple[Filter, ...] = (
-    forced_host,
-    schedulable,
-    not_refused,
-    availability_zone,
-    memory,
-    cpu,
-    disk,
-)
-"""Nova's defaults that have a meaning here. Source: nova.conf enabled_filters."""
+def same_host(request: Request) -> Check | None:
+    """Hint ``same_host``: only nodes of the named Instances."""
+    nodes, refusal = request.same_host, Refusal("without the instances of hint same_host")
+    if nodes is None:
+        return None
+    return lambda host: None if host.name in nodes else refusal
+
+
+def different_host(request: Request) -> Check | None:
+    """Hint ``different_host``: no node of the named Instances."""
+    nodes, refusal = request.different_host, Refusal("with an instance of hint different_host")
+    return (lambda host: refusal if host.name in nodes else None) if nodes else None
+
+
+def affinity(request: Request) -> Check | None:
+    """A group with policy affinity stays where its first member is."""
+    group = request.group
+    if group is None or group.rule.policy != "affinity" or not group.members:
+        return None
+    members, refusal = group.members, Refusal(f"without server group {group.rule.name}")
+    return lambda host: None if host.name in members else refusal
+
+
+def anti_affinity(request: Request) -> Check | None:
+    """A group with policy anti-affinity has ``maxServersPerHost`` members per node at most."""
+    group = request.group
+    if group is None or group.rule.policy != "anti-affinity":
+        return None
+    members, most = group.members, group.rule.max_servers_per_host
+    refusal = Refusal(f"with {most} of server group {group.rule.name} already")
+    return lambda host: refusal if members.get(host.name, 0) >= most else None
+
+
+def json_query(request: Request) -> Check | None:
+    """Hint ``query``."""
+    if request.query is None:
+        return None
+    query, refusal = parse(request.query), Refusal("not matching hint query")
+    return lambda host: None if query(facts(host)) else refusal
+
+
+def isolated_hosts(options: Options) -> Filter:
+    """Isolated images on isolated hosts only; by setting, those hosts for nothing else."""
+
+    def choose(request: Request) -> Check | None:
+        if not options.isolated_hosts and not options.isolated_images:
+            return None
+        isolated = request.image in options.isolated_images
+        text = "not for isolated images" if isolated else "for isolated images only"
+        refusal = Refusal(text)
+        if not isolated and not options.restrict_isolated_hosts_to_isolated_images:
+            return None
+        return lambda host: None if (host.name in options.isolated_hosts) == isolated else refusal
+
+    return choose

@@ -1,10 +1,12 @@
-"""What the scheduler knows of a node and of a request."""
+"""What the scheduler knows of a node and of a request. Pure values, made once per change."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from novakube_crds.v1alpha1.hypervisor import HypervisorSpec
+from novakube_crds.v1alpha1.guest import GuestServerGroup
+from novakube_crds.v1alpha1.hypervisor import HypervisorSpec, HypervisorStatus
 from novakube_crds.v1alpha1.hypervisorreport import NodeCapacity
 
 CPU_RATIO = 4.0
@@ -41,36 +43,79 @@ class Amounts:
         )
 
 
+def limits(spec: HypervisorSpec, capacity: NodeCapacity) -> Amounts:
+    """What a node may promise: capacity less reservation, times ratio; the agent's own formula."""
+    kept = spec.reserved_memory_mib
+    reserved_mib = RESERVED_MEMORY_MIB if kept is None else kept
+    vcpus = (capacity.vcpus - (spec.reserved_vcpus or 0)) * (spec.cpu_allocation_ratio or CPU_RATIO)
+    memory = (capacity.memory_mib - reserved_mib) * (spec.memory_allocation_ratio or MEMORY_RATIO)
+    disk = (capacity.disk_gib - (spec.reserved_disk_gib or 0)) * (
+        spec.disk_allocation_ratio or DISK_RATIO
+    )
+    return Amounts(int(vcpus), int(memory), int(disk) * GIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Unschedulable:
+    """Why a node takes nothing new."""
+
+    reason: str
+    """CamelCase, the Schedulable condition's."""
+    text: str
+    """As it stands in the sentence; equal texts are counted together."""
+    silent_since: float | None = None
+    """Seconds since the epoch of the last sign of life, when silence is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is placed on a node, kept up to date by changes of Guests."""
+
+    used: Amounts = Amounts()
+    instances: int = 0
+    io_ops: int = 0
+    """Guests that are being built."""
+    build_failures: int = 0
+    """In a row, until the next success."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """A node as the scheduler sees it."""
 
     name: str
-    spec: HypervisorSpec
-    capacity: NodeCapacity
-    zone: str
-    not_schedulable: str | None
-    """Why it takes nothing new (disabled, silent, in maintenance); None: it does."""
-    used: Amounts = Amounts()
+    limit: Amounts
+    zone: str = "nova"
+    unschedulable: Unschedulable | None = None
+    load: Load = Load()
+    metadata: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of all its Aggregates; a value with commas is several values, as in Nova."""
+    status: HypervisorStatus = field(default_factory=HypervisorStatus)
+    spec: HypervisorSpec = field(default_factory=HypervisorSpec)
 
+    @property
     def free_vcpus(self) -> int:
         """VCPUs that may still be promised."""
-        ratio = self.spec.cpu_allocation_ratio or CPU_RATIO
-        total = (self.capacity.vcpus - (self.spec.reserved_vcpus or 0)) * ratio
-        return int(total) - self.used.vcpus
+        return self.limit.vcpus - self.load.used.vcpus
 
+    @property
     def free_memory_mib(self) -> int:
         """Memory that may still be promised."""
-        kept = self.spec.reserved_memory_mib
-        reserved = RESERVED_MEMORY_MIB if kept is None else kept
-        ratio = self.spec.memory_allocation_ratio or MEMORY_RATIO
-        return int((self.capacity.memory_mib - reserved) * ratio) - self.used.memory_mib
+        return self.limit.memory_mib - self.load.used.memory_mib
 
+    @property
     def free_disk_bytes(self) -> int:
         """Disk space that may still be promised."""
-        ratio = self.spec.disk_allocation_ratio or DISK_RATIO
-        total = int((self.capacity.disk_gib - (self.spec.reserved_disk_gib or 0)) * ratio)
-        return total * GIB - self.used.disk_bytes
+        return self.limit.disk_bytes - self.load.used.disk_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A server group's rule, and its members by node at this moment."""
+
+    rule: GuestServerGroup
+    members: Mapping[str, int] = field(default_factory=dict)
+    """Node -> members there, creates under way included; nodes without any are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +127,18 @@ class Request:
     forced_host: str | None = None
     refused: frozenset[str] = frozenset()
     """Nodes that answered Rejected or Failed for this creation."""
+    tenant: str = ""
+    """The project's id; of a namespace that is bound to none, the namespace's name."""
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
+    """The flavor's."""
+    image: str = ""
+    """The Image's OpenStack id."""
+    image_properties: Mapping[str, str] = field(default_factory=dict)
+    group: GroupView | None = None
+    same_host: frozenset[str] | None = None
+    """Nodes of the Instances of hint ``same_host``; None: no such hint."""
+    different_host: frozenset[str] = frozenset()
+    query: str | None = None
+    """JSON of hint ``query``."""
+    now: float = 0.0
+    """Seconds since the epoch, for ages in the sentence."""
