@@ -335,7 +335,9 @@ def _groups_and_nodes() -> list[Case]:
 
 
 def _internal() -> list[Case]:
+    group = {"uid": _uid(1), "name": "a", "policy": "affinity"}
     return [
+        *_fixed("Guest", "serverGroup", group, {"policy": "anti-affinity"}),
         Case("Guest", "spec", "spec.teardown cannot be taken back",
              {"teardown": "Destroy"}, {"teardown": None}, before={"teardown": "Destroy"}),
         _unchanging("Guest", "instance.namespace", "a", "b"),

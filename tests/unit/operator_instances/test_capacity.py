@@ -1,4 +1,4 @@
-"""The incremental view: room that creates hold, and Hosts made anew only where something changed."""
+"""The incremental view: room that creates hold, Hosts made anew where something changed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_release_without_reservation_changes_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_changes_in_any_order_add_up_to_what_stands(seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    chance = random.Random(seed)
     capacity, held = Capacity(), dict[int, Any]()
     phases = ["Pending", "Building", "Ready", "Rejected", "Failed", "Gone"]
     for _ in range(200):

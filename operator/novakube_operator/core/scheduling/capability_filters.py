@@ -11,12 +11,11 @@ from collections.abc import Callable
 from novakube_operator.core.scheduling.extra_specs import match
 from novakube_operator.core.scheduling.facts import (
     arches,
-    facts,
+    fact,
     hypervisor_types,
     version_number,
 )
 from novakube_operator.core.scheduling.hosts import Host, Request
-from novakube_operator.core.scheduling.json_query import look_up
 from novakube_operator.core.scheduling.pipeline import Check, Refusal, UnusableHint
 
 SCOPE = "capabilities"
@@ -41,9 +40,8 @@ def capabilities(request: Request) -> Check | None:
         return None
 
     def check(host: Host) -> Refusal | None:
-        known = facts(host)
         for key, path, want in wanted:
-            if not match(look_up(known, path), want):
+            if not match(fact(host, path), want):
                 return Refusal(f"without capability {key} {want}")
         return None
 

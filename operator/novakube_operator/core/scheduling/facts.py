@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from novakube_operator.core.scheduling.hosts import GIB, Host
+from novakube_operator.core.scheduling.hosts import CPU_RATIO, DISK_RATIO, MEMORY_RATIO, Host
 
-MIB_PER_GIB = 1024
+MIB = 1 << 20
 COMPATIBLE_ARCHES = {"x86_64": ("x86_64", "i686"), "aarch64": ("aarch64",)}
 """What QEMU and KVM run on a machine of that kind without emulating another."""
 
 
+@lru_cache(maxsize=1024)
 def version_number(version: str) -> int:
     """``8.2.1`` as Nova counts: 8002001. Words that are no numbers end it."""
     numbers: list[int] = []
@@ -22,38 +25,45 @@ def version_number(version: str) -> int:
     return (numbers[0] * 1000 + numbers[1]) * 1000 + numbers[2]
 
 
-def facts(host: Host) -> dict[str, Any]:
-    """Names of Nova's HostState, and ours for what it has not (``zone``, ``traits``)."""
-    status, spec = host.status, host.spec
-    cpu = status.cpu
-    return {
-        "host": host.name,
-        "hypervisor_hostname": host.name,
-        "zone": host.zone,
-        "vcpus_total": status.capacity.vcpus,
-        "vcpus_used": host.load.used.vcpus,
-        "total_usable_ram_mb": status.capacity.memory_mib,
-        "free_ram_mb": host.free_memory_mib,
-        "total_usable_disk_gb": status.capacity.disk_gib,
-        "free_disk_mb": host.free_disk_bytes // (GIB // MIB_PER_GIB),
-        "disk_mb_used": host.load.used.disk_bytes // (GIB // MIB_PER_GIB),
-        "num_instances": host.load.instances,
-        "num_io_ops": host.load.io_ops,
-        "failed_builds": host.load.build_failures,
-        "hypervisor_type": status.hypervisor_type,
-        "hypervisor_version": version_number(status.version),
-        "virt_type": status.virt_type,
-        "cpu_allocation_ratio": spec.cpu_allocation_ratio,
-        "ram_allocation_ratio": spec.memory_allocation_ratio,
-        "disk_allocation_ratio": spec.disk_allocation_ratio,
-        "traits": status.traits,
-        "cpu_info": {
-            "arch": cpu.arch,
-            "model": cpu.model,
-            "vendor": cpu.vendor,
-            "topology": {"sockets": cpu.sockets, "cores": cpu.cores, "threads": cpu.threads},
-        },
-    }
+def _cpu_info(host: Host) -> dict[str, Any]:
+    cpu = host.status.cpu
+    topology = {"sockets": cpu.sockets, "cores": cpu.cores, "threads": cpu.threads}
+    return {"arch": cpu.arch, "model": cpu.model, "vendor": cpu.vendor, "topology": topology}
+
+
+FACTS: dict[str, Callable[[Host], Any]] = {
+    "host": lambda host: host.name,
+    "hypervisor_hostname": lambda host: host.name,
+    "zone": lambda host: host.zone,
+    "vcpus_total": lambda host: host.status.capacity.vcpus,
+    "vcpus_used": lambda host: host.load.used.vcpus,
+    "total_usable_ram_mb": lambda host: host.status.capacity.memory_mib,
+    "free_ram_mb": lambda host: host.free_memory_mib,
+    "total_usable_disk_gb": lambda host: host.status.capacity.disk_gib,
+    "free_disk_mb": lambda host: host.free_disk_bytes // MIB,
+    "disk_mb_used": lambda host: host.load.used.disk_bytes // MIB,
+    "num_instances": lambda host: host.load.instances,
+    "num_io_ops": lambda host: host.load.io_ops,
+    "failed_builds": lambda host: host.load.build_failures,
+    "hypervisor_type": lambda host: host.status.hypervisor_type,
+    "hypervisor_version": lambda host: version_number(host.status.version),
+    "virt_type": lambda host: host.status.virt_type,
+    "cpu_allocation_ratio": lambda host: host.spec.cpu_allocation_ratio or CPU_RATIO,
+    "ram_allocation_ratio": lambda host: host.spec.memory_allocation_ratio or MEMORY_RATIO,
+    "disk_allocation_ratio": lambda host: host.spec.disk_allocation_ratio or DISK_RATIO,
+    "traits": lambda host: host.status.traits,
+    "cpu_info": _cpu_info,
+}
+"""Names of Nova's HostState, and ours for what it has not (``zone``, ``traits``)."""
+
+
+def fact(host: Host, path: Sequence[str]) -> Any:
+    """A fact by its path, such as ``cpu_info, topology, sockets``; None when there is none."""
+    read = FACTS.get(path[0])
+    found = None if read is None else read(host)
+    for part in path[1:]:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def arches(host: Host) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from novakube_crds.v1alpha1.hypervisor import BUILD_FAILURES
-from novakube_operator.core.scheduling.facts import facts
 from novakube_operator.core.scheduling.hosts import GIB, Host, Request
 from novakube_operator.core.scheduling.json_query import parse
 from novakube_operator.core.scheduling.pipeline import Check, Filter, Options, Refusal
@@ -125,7 +124,7 @@ def json_query(request: Request) -> Check | None:
     if request.query is None:
         return None
     query, refusal = parse(request.query), Refusal("not matching hint query")
-    return lambda host: None if query(facts(host)) else refusal
+    return lambda host: None if query(host) else refusal
 
 
 def isolated_hosts(options: Options) -> Filter:

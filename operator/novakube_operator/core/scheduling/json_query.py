@@ -7,15 +7,16 @@ Source: nova/scheduler/filters/json_filter.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from novakube_operator.core.scheduling.facts import fact
+from novakube_operator.core.scheduling.hosts import Host
 from novakube_operator.core.scheduling.pipeline import UnusableHint
 
 DEPTH_MAX = 16
 """Nested operations; a hint has 1024 characters at most."""
-Facts = Mapping[str, Any]
-Query = Callable[[Facts], bool]
+Query = Callable[[Host], bool]
 
 
 def _first_to_all(
@@ -54,7 +55,7 @@ def parse(text: str) -> Query:
     except (ValueError, RecursionError) as error:
         raise UnusableHint(f"spec.schedulerHints query is no JSON: {error}") from error
     _check(tree, 0)
-    return lambda facts: bool(_evaluate(tree, facts))
+    return lambda host: bool(_evaluate(tree, host))
 
 
 def _check(tree: Any, depth: int) -> None:
@@ -71,18 +72,9 @@ def _check(tree: Any, depth: int) -> None:
             _check(part, depth + 1)
 
 
-def _evaluate(tree: Any, facts: Facts) -> Any:
+def _evaluate(tree: Any, host: Host) -> Any:
     if isinstance(tree, list):
-        return _OPERATIONS[tree[0]]([_evaluate(part, facts) for part in tree[1:]])
+        return _OPERATIONS[tree[0]]([_evaluate(part, host) for part in tree[1:]])
     if isinstance(tree, str) and tree.startswith("$"):
-        return look_up(facts, tree[1:].split("."))
+        return fact(host, tree[1:].split("."))
     return tree
-
-
-def look_up(facts: Any, path: Sequence[str]) -> Any:
-    """A fact by its path; None when there is none."""
-    for part in path:
-        if not isinstance(facts, Mapping):
-            return None
-        facts = facts.get(part)
-    return facts
