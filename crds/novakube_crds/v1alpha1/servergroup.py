@@ -86,7 +86,7 @@ SERVERGROUP = Kind(
     status_default={"observedGeneration": -1},
     columns=(
         Column("Policy", ".spec.policy"),
-        Column("MaxPerHost", ".spec.maxServersPerHost", "integer"),
+        Column("MaxPerHost", ".spec.maxServersPerHost", "integer", priority=1),
         Column("Members", ".status.memberCount", "integer"),
         Column("PinnedHosts", ".status.pinnedHosts"),
         Column("Age", ".metadata.creationTimestamp", "date"),

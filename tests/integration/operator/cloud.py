@@ -22,6 +22,7 @@ from tests.waiting import wait_until_sync
 
 NODE = "n1"
 MAILBOX = f"novakube-node-{NODE}"
+BUILD_FAILURES_MAX = 3
 MERGE = "application/merge-patch+json"
 SHA256 = "0" * 64
 REQUESTS = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -76,20 +77,44 @@ class Cloud:
         self.operator = Child(
             "novakube_operator.main",
             self._env(plane, directory, "operator")
-            | {"NOVAKUBE_DATABASE_URL": f"sqlite:///{directory / 'operator.sqlite'}"},
+            | {
+                "NOVAKUBE_DATABASE_URL": f"sqlite:///{directory / 'operator.sqlite'}",
+                "NOVAKUBE_BUILD_FAILURES_MAX": str(BUILD_FAILURES_MAX),
+            },
             directory / "operator.log",
         )
-        self.agent = Child(
+        self._plane, self._directory = plane, directory
+        self.more_agents: dict[str, Child] = {}
+        self.agent = self._agent(NODE, directory, "agent")
+
+    def _agent(self, node: str, directory: Path, name: str, **env: str) -> Child:
+        return Child(
             "novakube_agent.main",
-            self._env(plane, directory, "agent", NODE)
+            self._env(self._plane, directory, name, node)
             | {
-                "NOVAKUBE_NODE": NODE,
+                "NOVAKUBE_NODE": node,
                 "NOVAKUBE_DRIVER": "fake",
                 "NOVAKUBE_STATE_DIR": str(directory / "state"),
                 "NOVAKUBE_AGENT_LISTEN": "127.0.0.1:0",
-            },
-            directory / "agent.log",
+            }
+            | env,
+            directory / f"{name}.log",
         )
+
+    def add_node(self, node: str, **env: str) -> None:
+        """One more node with an agent of its own; ``env``: settings of the agent."""
+        label = {"novakube.dev/hypervisor": "true"}
+        body = {"metadata": {"name": node, "labels": label}}
+        self.admin.call("POST", "/api/v1/nodes", body)
+        directory = self._directory / node
+        directory.mkdir()
+        self.more_agents[node] = self._agent(node, directory, "agent", **env)
+        self.more_agents[node].start()
+
+    def retire_node(self, node: str) -> None:
+        """Ends its agent; other tests place nothing there."""
+        self.patch("hypervisors", node, {"spec": {"enabled": False}})
+        self.more_agents.pop(node).end(signal.SIGKILL)
 
     @staticmethod
     def _env(
@@ -103,6 +128,10 @@ class Cloud:
             "NOVAKUBE_TOKEN_FILE": str(token),
             "NOVAKUBE_HTTP": f"127.0.0.1:{free_port()}",
         }
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, as an administrator."""
+        return self._plane.kubectl(*arguments)
 
     def path(self, plural: str, name: str = "", namespace: str | None = "") -> str:
         where = f"{GROUP}/namespaces/{namespace}" if namespace else GROUP
@@ -198,16 +227,16 @@ class Cloud:
             EVENT_S,
         )
 
-    def until_schedulable(self) -> None:
+    def until_schedulable(self, node: str = NODE) -> None:
         def schedulable() -> bool:
             self.operator.check()
-            found = self.get("hypervisors", NODE)
+            found = self.get("hypervisors", node)
             return condition(found or {}, "Schedulable").get("status") == "True"
 
         try:
-            wait_until_sync(schedulable, f"{NODE} schedulable", READY_S)
+            wait_until_sync(schedulable, f"{node} schedulable", READY_S)
         except AssertionError as error:
-            raise AssertionError(f"{error}; {self.get('hypervisors', NODE)}") from error
+            raise AssertionError(f"{error}; {self.get('hypervisors', node)}") from error
 
 
 def condition(obj: Json, type: str) -> Json:

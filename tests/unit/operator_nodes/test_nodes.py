@@ -65,6 +65,16 @@ CASES = {
         replace(VIEW, spec=HypervisorSpec(forced_down=True, enabled=False)),
         "True", "False", "ForcedDown", "declared the node dead",
     ),
+    "builds fail": (
+        replace(VIEW, build_failures=11, build_failures_max=10),
+        "True", "False", "BuildFailures", "disabled (10 builds in a row failed)",
+    ),
+    "builds fail, not often enough": (
+        replace(VIEW, build_failures=9, build_failures_max=10), "True", "True", "Enabled", "",
+    ),
+    "builds fail and nobody counts": (
+        replace(VIEW, build_failures=99, build_failures_max=0), "True", "True", "Enabled", "",
+    ),
     "node gone": (replace(VIEW, node_exists=False), "False", "False", "NodeNotFound", "gone"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,6 +89,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
         "floatingips", {"externalNetwork": {"name": "x"}}, "False", "NotSupportedYet",
         "FloatingIP",
     ),
+    "server group": ("servergroups", {"policy": "affinity"}, "True", "Accepted", ""),
     "aggregate of nobody": (
         "aggregates", {"hosts": ["n9"]}, "False", "HostNotFound", "no hypervisor named n9",
     ),
@@ -280,3 +282,48 @@ def test_of_two_made_in_one_second_the_one_that_was_there_stays(
         told = get_condition(status.conditions, "Ready")
         assert told is not None
         assert told.reason == want
+
+
+def member(where: World, group: Any, number: int, node: str, incarnation: int = 1) -> Any:
+    uid = f"00000000-0000-4000-8000-{number:012d}"
+    spec = {
+        "instance": {"namespace": "a", "name": f"i{number}", "uid": uid, "id": uid},
+        "incarnation": incarnation, "hypervisor": node, "hostname": "i", "vcpus": 1,
+        "memoryMiB": 128,
+        "serverGroup": {"uid": group.uid, "name": group.name, "policy": group.spec.policy},
+    }  # fmt: skip
+    return put(where, "guests", f"i{number}-{incarnation}", spec, namespace=f"novakube-node-{node}")
+
+
+@pytest.mark.parametrize(("policy", "pinned"), [("affinity", ["n1", "n2"]), ("soft-affinity", [])])
+def test_a_server_group_knows_its_members_by_their_newest_guests(
+    policy: str, pinned: list[str]
+) -> None:
+    where = world()
+    group = put(where, "servergroups", "g", {"policy": policy})
+    other = put(where, "servergroups", "h", {"policy": policy})
+    member(where, group, 1, "n9")
+    member(where, group, 1, "n1", incarnation=2)
+    member(where, group, 2, "n2")
+    member(where, other, 3, "n3")
+    status: Any = JUDGES["servergroups"].status(where, group, NOW)
+    assert [(m.name, m.node) for m in status.members] == [("i1", "n1"), ("i2", "n2")]
+    assert (status.member_count, status.pinned_hosts) == (2, pinned)
+
+
+def test_a_guest_that_comes_or_goes_wakes_its_group_once_in_a_while() -> None:
+    where = world()
+    group = put(where, "servergroups", "g", {"policy": "affinity"})
+    guest = member(where, group, 1, "n1")
+    woken = [("servergroups", ("a", "g"), 5.0)]
+    assert list(wakes(where, "guests", None, guest)) == woken
+    assert list(wakes(where, "guests", guest, None)) == woken
+    assert list(wakes(where, "guests", guest, guest)) == []
+
+
+def test_a_host_that_an_aggregate_gave_up_wakes_the_others_that_have_it() -> None:
+    where = world()
+    old = put(where, "aggregates", "old", {"hosts": ["n1"]})
+    put(where, "aggregates", "young", {"hosts": ["n1"]})
+    new = replace(old, spec=old.spec.model_copy(update={"hosts": []}))
+    assert ("aggregates", ("", "young"), 0.0) in list(wakes(where, "aggregates", old, new))
