@@ -175,3 +175,13 @@ def test_bad_value_is_named(setting: str, message: str) -> None:
 def test_another_namespace_is_refused() -> None:
     done = template(namespace="elsewhere")
     assert "install novakube into the namespace novakube-system, not elsewhere" in done.stderr
+
+
+def test_further_settings_reach_the_operator_and_nothing_else_does() -> None:
+    name = "NOVAKUBE_SCHEDULER_MAX_INSTANCES_PER_HOST"
+    objects = rendered(f"operator.env.{name}=seven")
+    found = [c for _, _, c in containers(objects) if c["name"] == "operator"]
+    assert [{"name": name, "value": "seven"}] == [e for e in found[0]["env"] if e["name"] == name]
+    refused = template("operator.env.PATH=/x")
+    assert refused.returncode != 0
+    assert "PATH" in refused.stderr

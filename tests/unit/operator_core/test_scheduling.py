@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from novakube_crds.v1alpha1.hypervisor import BUILD_FAILURES, HypervisorSpec
 from novakube_operator.core.scheduling.choice import GROUPS_MAX, choose, same_cause, summary
-from novakube_operator.core.scheduling.extra_specs import match
+from novakube_operator.core.scheduling.extra_specs import matcher
 from novakube_operator.core.scheduling.hosts import GIB, Amounts, Host, Request, Unschedulable
 from novakube_operator.core.scheduling.json_query import DEPTH_MAX, parse
 from novakube_operator.core.scheduling.pipeline import Options, Refusal, UnusableHint
@@ -170,7 +170,7 @@ def test_image_properties_of_a_namespace_only() -> None:
     ],
 )  # fmt: skip
 def test_operators_of_extra_specs(value: Any, wanted: str, matches: bool) -> None:
-    assert match(value, wanted) is matches
+    assert matcher(wanted)(value) is matches
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from novakube_operator.core.scheduling.extra_specs import match
+from novakube_operator.core.scheduling.extra_specs import matcher
 from novakube_operator.core.scheduling.hosts import Host, Request
 from novakube_operator.core.scheduling.pipeline import Check, Filter, Options, Refusal
 
@@ -21,17 +21,17 @@ def aggregate_extra_specs(request: Request) -> Check | None:
 
     Keys without a scope are those of the capabilities filter, so that both can be on.
     """
-    wanted = {
-        key.removeprefix(EXTRA_SPECS_SCOPE): value
-        for key, value in request.extra_specs.items()
+    wanted = [
+        (key.removeprefix(EXTRA_SPECS_SCOPE), want, matcher(want))
+        for key, want in request.extra_specs.items()
         if key.startswith(EXTRA_SPECS_SCOPE)
-    }
+    ]
     if not wanted:
         return None
 
     def check(host: Host) -> Refusal | None:
-        for key, want in wanted.items():
-            if not any(match(value, want) for value in host.metadata.get(key, ())):
+        for key, want, matches in wanted:
+            if not any(map(matches, host.metadata.get(key, ()))):
                 return Refusal(f"in no aggregate with {key} {want}")
         return None
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
-from novakube_operator.core.scheduling.extra_specs import match
+from novakube_operator.core.scheduling.extra_specs import matcher
 from novakube_operator.core.scheduling.facts import (
     arches,
     fact,
@@ -31,18 +32,19 @@ _VERSION_OPERATORS: dict[str, Callable[[int, int], bool]] = {
 
 def capabilities(request: Request) -> Check | None:
     """Extra specs ``capabilities:NAME`` and those without a scope, against the node's facts."""
-    wanted: list[tuple[str, list[str], str]] = []
+    wanted: list[tuple[str, list[str], Callable[[Any], bool]]] = []
     for key, want in request.extra_specs.items():
         path = key.split(":")
         if len(path) == 1 or path[0] == SCOPE:
-            wanted.append((key, path[1:] if path[0] == SCOPE else path, want))
+            path = path[1:] if path[0] == SCOPE else path
+            wanted.append((f"{key} {want}", path, matcher(want)))
     if not wanted:
         return None
 
     def check(host: Host) -> Refusal | None:
-        for key, path, want in wanted:
-            if not match(fact(host, path), want):
-                return Refusal(f"without capability {key} {want}")
+        for what, path, matches in wanted:
+            if not matches(fact(host, path)):
+                return Refusal(f"without capability {what}")
         return None
 
     return check

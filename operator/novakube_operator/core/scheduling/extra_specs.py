@@ -25,6 +25,8 @@ def _strings(compare: Callable[[str, str], bool]) -> Callable[[Any, str], bool]:
 
 
 def _contains(value: Any, wanted: str) -> bool:
+    if value is None:
+        return False
     if isinstance(value, list | tuple | set | frozenset):
         return wanted in value
     return wanted in str(value)
@@ -47,26 +49,23 @@ OPERATORS: dict[str, Callable[[Any, str], bool]] = {
 }
 
 
-def match(value: Any, wanted: str) -> bool:
-    """Whether ``value`` is what ``wanted`` asks for; without an operator: equal as strings.
+def matcher(wanted: str) -> Callable[[Any], bool]:
+    """Whether a value is what ``wanted`` asks for, read once for all nodes.
 
-    An operator without an operand, or a number that is none, matches nothing. ``value`` None
-    (unknown) matches nothing.
+    Without an operator: equal as strings. An operator without an operand, or a number that is
+    none, matches nothing; neither does None (unknown).
     """
-    if value is None:
-        return False
     words = wanted.split()
-    first = words[0] if words else ""
+    first, rest = (words[0], words[1:]) if words else ("", [])
     if first == "<or>":
-        return str(value) in _alternatives(words)
+        # "<or> a <or> b": a and b.
+        allowed = frozenset(word for word in rest if word != "<or>")
+        return lambda value: value is not None and str(value) in allowed
     if first == "<all-in>":
-        return len(words) > 1 and all(_contains(value, word) for word in words[1:])
+        return lambda value: bool(rest) and all(_contains(value, word) for word in rest)
     method = OPERATORS.get(first)
     if method is None:
-        return str(value) == wanted
-    return len(words) > 1 and method(value, words[1])
-
-
-def _alternatives(words: list[str]) -> list[str]:
-    """``<or> a <or> b``: a and b."""
-    return [word for word in words if word != "<or>"]
+        return lambda value: value is not None and str(value) == wanted
+    if not rest:
+        return lambda _: False
+    return lambda value: value is not None and method(value, rest[0])
