@@ -98,6 +98,7 @@ def breaks_affinity(context: Context, guest: AnyObject) -> bool:
     return any(
         other.spec.hypervisor != guest.spec.hypervisor
         and other.spec.instance.uid != guest.spec.instance.uid
+        and other.spec.teardown is None
         and other.status.phase not in ("Rejected", "Failed", "Gone")
         for other in context.by("guests", "group", group.uid)
     )
