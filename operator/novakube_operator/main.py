@@ -34,6 +34,9 @@ from novakube_operator.instances.recorder import Recorder
 from novakube_operator.lifecycle import Lifecycle
 from novakube_operator.nodes.controller import Builds
 from novakube_operator.nodes.wiring import Nodes, node_controller
+from novakube_operator.quotas.admission import Admission
+from novakube_operator.quotas.controller import quota_controllers
+from novakube_operator.quotas.ledger import Ledger
 from novakube_operator.resources.wiring import resource_controllers
 from novakube_operator.scheduler import load_pipeline
 from novakube_operator.settings import Settings, read_settings
@@ -63,6 +66,10 @@ class Process:
         self._lifecycle = Lifecycle(self._clock, lambda: self._election.is_leader)
         self.stores = Stores(self._changed)
         self._kube = AioKube(access, user_agent="novakube-operator")
+        self._admission = Admission(
+            Ledger(self.stores), self.stores, self._kube, self._clock,
+            lambda: self._election.epoch,
+        )  # fmt: skip
         self._events = EventRecorder(self._kube, "novakube-operator", clock=self._clock)
         self._engine = open_engine(settings.database_url)
         self._history = History(
@@ -87,6 +94,7 @@ class Process:
             lambda: self._election.epoch,
             self.settings.build_deadline_s,
             self._lifecycle,
+            self._admission,
             pipeline=load_pipeline(self.settings.scheduler),
         )
         self._recorder = Recorder(context)
@@ -106,8 +114,13 @@ class Process:
         )
         ports = PortController(context)
         self._controllers.add(Controller("Port", ports.reconcile, ports.wakes, ports.keys, 2))
-        for controller in resource_controllers(self.stores, self._kube, self._clock):
+        ledger = self._admission.ledger
+        for controller in resource_controllers(self.stores, self._kube, self._clock, ledger):
             self._controllers.add(controller)
+        for controller in quota_controllers(self._admission, self.stores, self._kube, self._clock):
+            queue = self._controllers.add(controller)
+            if controller.name == "Quota":
+                self.stores.namespace_changed = self._admission.wake = queue.add
         wake = self.stores.wake_node
         builds = Builds(self._capacity.failures, self.settings.build_failures_max)
         nodes = node_controller(
@@ -118,6 +131,7 @@ class Process:
         return nodes
 
     def _changed(self, plural: str, old: AnyObject | None, new: AnyObject | None) -> None:
+        self._admission.ledger.changed(plural, old, new)
         self._capacity.changed(plural, old, new)
         self._recorder.changed(plural, old, new)
         self._lifecycle.changed(plural, old, new)

@@ -18,8 +18,10 @@ from novakube_kit.resources import NAMESPACES, NODES, resource_of
 from novakube_kit.store import AnyObject, Index, Store
 from novakube_operator.resources.judges import INDICES as JUDGES_INDICES
 
-UNWATCHED = frozenset({"addressslices", "historyrecords", "quotaclasses"})
+UNWATCHED = frozenset({"addressslices", "historyrecords"})
 WATCHED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.plural not in UNWATCHED)
+MADE_BY_LEADERS = frozenset({"guests", "ports"})
+"""What a second leader may have made and a Quota counts."""
 PAGE = 500
 """client-go's default page size."""
 Changed = Callable[[str, AnyObject | None, AnyObject | None], None]
@@ -49,6 +51,10 @@ def _claim(obj: AnyObject) -> list[str]:
     return [obj.status.claim.instance_uid] if obj.status.claim else []
 
 
+def _group_hint(obj: AnyObject) -> list[tuple[str, str]]:
+    return [(obj.namespace, name) for name in obj.spec.scheduler_hints.get("group", [])[:1]]
+
+
 INDICES: dict[str, dict[str, Index]] = {
     "instances": {
         "flavor": lambda obj: [obj.spec.flavor.name],
@@ -60,6 +66,7 @@ INDICES: dict[str, dict[str, Index]] = {
         "hintedGroup": _hinted("group"),
         "hintedInstance": _hinted("same_host"),
         "keys": lambda obj: [key.name for key in obj.spec.keys if key.public_key is None],
+        "quotaGroup": _group_hint,
     },
     "instanceactions": {"instance": lambda obj: [(obj.namespace, obj.spec.instance.name)]},
     "guests": {
@@ -76,6 +83,7 @@ INDICES: dict[str, dict[str, Index]] = {
         "claim": lambda obj: [obj.spec.claim.uid],
         "address": lambda obj: [(obj.spec.network_uid, obj.spec.address)],
     },
+    "quotas": {"user": lambda obj: [item.user_id for item in obj.spec.users]},
     "keypairs": {
         "name": lambda obj: [obj.spec.display_name or obj.name],
     },
@@ -98,6 +106,9 @@ class Stores:
         self.gap = asyncio.Event()
         """Set when kopf listed a kind anew: deletions may have been missed."""
         self._listed = False
+        self.listed_at = 0
+        """Version at which Guests and Ports were last listed whole: what other leaders made up
+        to then is here, whatever order the watches tell it in."""
 
     def _make(self, kind: Kind, changed: Changed) -> Store[Any, Any]:
         indices = {**JUDGES_INDICES.get(kind.plural, {}), **INDICES.get(kind.plural, {})}
@@ -148,13 +159,29 @@ class Stores:
     async def load(self, kube: KubePort) -> None:
         """Lists everything once; afterwards the stores may be believed."""
         for kind in WATCHED:
-            answer = await kube.list(resource_of(kind), limit=PAGE)
-            for item in answer["items"]:
-                self.of(kind.plural).observe(item)
+            if kind.plural not in MADE_BY_LEADERS:
+                await self._list(kube, kind)
+        await self.list_afresh(kube)
         for res, feed in ((NODES, self.feed_node), (NAMESPACES, self.feed_namespace)):
             for item in (await kube.list(res, limit=PAGE))["items"]:
                 feed("ADDED", item)
         self._listed = True
+
+    async def list_afresh(self, kube: KubePort) -> None:
+        """Lists Guests and Ports whole, as the API server has them at this moment.
+
+        Raises:
+            ApiUnavailable: ``listed_at`` stays what it was.
+        """
+        kinds = [kind for kind in WATCHED if kind.plural in MADE_BY_LEADERS]
+        versions = [await self._list(kube, kind) for kind in kinds]
+        self.listed_at = max(self.listed_at, min(versions))
+
+    async def _list(self, kube: KubePort, kind: Kind) -> int:
+        answer = await kube.list(resource_of(kind), limit=PAGE)
+        for item in answer["items"]:
+            self.of(kind.plural).observe(item)
+        return int(answer["metadata"]["resourceVersion"])
 
     async def relist(self, kube: KubePort, plurals: Iterable[str] | None = None) -> None:
         """Drops what vanished while nobody watched: names and uids only cross the wire.

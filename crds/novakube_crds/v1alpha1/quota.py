@@ -17,6 +17,8 @@ READY = "Ready"
 # Reasons.
 COUNTED = "Counted"
 COUNTING = "Counting"
+QUOTA_EXCEEDED = "QuotaExceeded"
+"""Also the reason in the Ready condition of an object that is beyond a limit."""
 
 Limit = Annotated[int, Field(ge=-1, le=2147483647)]
 Amount = Annotated[int, Field(ge=0)]
@@ -29,12 +31,19 @@ class QuotaLimits(ApiModel):
     cores: Limit | None = None
     memory_mib: Limit | None = None
     key_pairs: Limit | None = None
-    """Per user."""
+    """Per user. A KeyPair belongs to no project: what holds is ``users[].hard.keyPairs`` (the
+    largest of all Quotas that name the user), else the QuotaClass."""
     server_groups: Limit | None = None
     server_group_members: Limit | None = None
     """Per group."""
     metadata_items: Limit | None = None
     """Per Instance."""
+    injected_files: Limit | None = None
+    """Files per Instance."""
+    injected_file_content_bytes: Limit | None = None
+    """Bytes per file, decoded."""
+    injected_file_path_bytes: Limit | None = None
+    """Bytes of a file's path."""
     networks: Limit | None = None
     subnets: Limit | None = None
     ports: Limit | None = None
@@ -91,11 +100,15 @@ class QuotaPending(ApiModel):
     """Written ahead of a create, dropped when its Guest is counted in ``used``."""
 
     instance_uid: Uuid
+    incarnation: Annotated[int, Field(ge=1)] = 1
+    """Number of the Guest it is for; an older Guest does not end it."""
     instance_name: Name
     user_id: Annotated[str, Field(max_length=255)] | None = None
     cores: Amount = 0
     memory_mib: Amount = 0
     ports: Amount = 0
+    epoch: Amount = 0
+    """``leaseTransitions`` of the leader that wrote it."""
     since: Timestamp
 
 
@@ -109,6 +122,8 @@ class QuotaStatus(Status):
     pending: Annotated[list[QuotaPending], Field(max_length=1024)] = Field(default_factory=list)
     counted_to: Annotated[str, Field(max_length=64)] = ""
     """Newest Guest resourceVersion that ``used`` counts."""
+    counted_by: Amount = 0
+    """``leaseTransitions`` of the leader that dropped entries last: another one looks afresh."""
 
 
 QUOTA = Kind(
@@ -127,6 +142,10 @@ QUOTA = Kind(
         Column("MaxCores", ".status.hard.cores", "integer"),
         Column("MemoryMiB", ".status.used.memoryMiB", "integer"),
         Column("MaxMemoryMiB", ".status.hard.memoryMiB", "integer"),
+        Column("Ports", ".status.used.ports", "integer", priority=1),
+        Column("MaxPorts", ".status.hard.ports", "integer", priority=1),
+        Column("FloatingIPs", ".status.used.floatingIPs", "integer", priority=1),
+        Column("MaxFloatingIPs", ".status.hard.floatingIPs", "integer", priority=1),
         Column("Age", ".metadata.creationTimestamp", "date"),
     ),
     rules=(("self.metadata.name == 'quota'", "a namespace has one Quota and its name is quota"),),

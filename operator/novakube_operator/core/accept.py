@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from novakube_crds.conditions import is_true
+from novakube_crds.conditions import get_condition, is_true
 from novakube_crds.v1alpha1.guest import GuestKey
 from novakube_crds.v1alpha1.instance import (
     FLAVOR_READY,
@@ -21,6 +21,7 @@ from novakube_crds.v1alpha1.instance import (
     AcceptedImage,
     InstanceSpec,
 )
+from novakube_crds.v1alpha1.quota import QUOTA_EXCEEDED
 from novakube_kit.errors import NovakubeError
 from novakube_kit.objects import Object
 
@@ -102,6 +103,21 @@ def _missing(
 ) -> NotAcceptable:
     message = f"{field}: {kind} {where} does not exist"
     return NotAcceptable(condition, "NotFound", message, pending=True, look_again_s=look_again_s)
+
+
+def _within_quota(condition: str, field: str, target: AnyObject, *, judged: bool = True) -> None:
+    """What is beyond its quota may not be used; its change wakes who waits for it.
+
+    ``judged``: nothing is known of it before its first condition.
+    """
+    ready = get_condition(target.status.conditions, READY)
+    if ready is None and judged:
+        message = f"{field}: {target.kind.kind.lower()} {target.name} was not looked at yet"
+        raise NotAcceptable(condition, "Waiting", message, pending=True)
+    if ready is not None and ready.reason == QUOTA_EXCEEDED:
+        kind = target.kind.kind.lower()
+        message = f"{field}: {kind} {target.name}: {ready.message}"
+        raise NotAcceptable(condition, QUOTA_EXCEEDED, message, pending=True)
 
 
 def check_supported(spec: InstanceSpec) -> None:
@@ -261,6 +277,7 @@ def keys_of(obj: AnyObject, by: By) -> tuple[GuestKey, ...]:
             count = "no KeyPair" if not pairs else f"{len(pairs)} KeyPairs"
             message = f"spec.keys: {count} named {key.name}; give publicKey, or userID to choose"
             raise NotAcceptable(READY, "KeyNotFound", message, pending=not pairs)
+        _within_quota(READY, "spec.keys", pairs[0])
         spec = pairs[0].spec
         found.append(GuestKey(name=key.name, type=spec.type, public_key=spec.public_key))
     return tuple(found)
@@ -304,6 +321,7 @@ class NicResolver:
         if port is None or port.deleting:
             where = f"{self._obj.namespace}/{request.port.name}"
             raise _missing(NETWORK_READY, f"{field}.port", "port", where)
+        _within_quota(NETWORK_READY, f"{field}.port", port, judged=False)
         claim = port.status.claim
         if claim is not None and claim.instance_uid != self._obj.uid:
             message = f"{field}.port: port {port.name} belongs to instance {claim.instance_name}"
@@ -316,6 +334,7 @@ class NicResolver:
         if subnet is None or subnet.deleting:
             where = f"{namespace}/{reference.name}"
             raise _missing(NETWORK_READY, f"{field}.subnet", "subnet", where)
+        _within_quota(NETWORK_READY, f"{field}.subnet", subnet)
         return subnet
 
     def _network(self, field: str, namespace: str, name: str) -> AnyObject:

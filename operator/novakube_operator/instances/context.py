@@ -23,13 +23,13 @@ from novakube_operator.core.scheduling.pipeline import Pipeline
 from novakube_operator.instances.capacity import Capacity
 from novakube_operator.instances.patience import Patience
 from novakube_operator.lifecycle import Lifecycle
+from novakube_operator.quotas.admission import Admission
 from novakube_operator.sql.history import History
 from novakube_operator.stores import Stores
 
 AnyObject = Object[Any, Any]
 BUILDING_AFTER_S = 0.2
 """A create that takes longer shows Building; a faster one saves the write."""
-PROJECT_LABEL = "novakube.dev/project-id"
 RESOURCES = {kind.plural: resource_of(kind) for kind in KINDS}
 
 
@@ -46,6 +46,7 @@ class Context:
     epoch: Callable[[], int]
     build_deadline_s: float
     lifecycle: Lifecycle
+    quota: Admission
     patience: Patience = field(default_factory=lambda: Patience(BUILDING_AFTER_S))
     pipeline: Pipeline = DEFAULT
     """The scheduler's filters and weighers."""
@@ -62,9 +63,7 @@ class Context:
 
     def project(self, namespace: str) -> str | None:
         """The project a namespace belongs to by its label."""
-        found = self.stores.namespaces.get(namespace, {})
-        project: str | None = found.get("metadata", {}).get("labels", {}).get(PROJECT_LABEL)
-        return project
+        return self.quota.ledger.project(namespace)
 
     def event(self, obj: AnyObject, reason: str, message: str, *, warning: bool = False) -> None:
         """An Event on an Instance."""

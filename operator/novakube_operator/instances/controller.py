@@ -78,6 +78,7 @@ class InstanceController:
         obj = new or old
         if obj is None:
             return
+        yield from self._context.quota.ledger.instances(plural, old, new)
         if plural == "instances":
             yield obj.key, 0.0
         elif plural == "guests":

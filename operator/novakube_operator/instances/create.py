@@ -50,7 +50,8 @@ async def create(context: Context, obj: AnyObject) -> float | None:
         context.lifecycle.reached(obj.uid, "accepted")
         node = _choose(context, obj, accepted)
         context.lifecycle.reached(obj.uid, "scheduled")
-        await _make(context, obj, accepted, node, user_data)
+        async with context.quota.admitted(obj, accepted):
+            await _make(context, obj, accepted, node, user_data)
     except NotAcceptable as problem:
         await _refuse(context, obj, problem)
         return problem.look_again_s

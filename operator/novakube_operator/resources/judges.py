@@ -16,6 +16,7 @@ from novakube_crds.base import ApiModel
 from novakube_crds.conditions import is_true
 from novakube_crds.kind import Kind
 from novakube_crds.v1alpha1.network import EXTERNAL_NETWORK_READY
+from novakube_crds.v1alpha1.quota import QUOTA_EXCEEDED
 from novakube_crds.v1alpha1.servergroup import ServerGroupMember
 from novakube_kit.errors import InvalidSpec
 from novakube_kit.objects import Object
@@ -40,6 +41,8 @@ class World:
     """Stores by plural name, with the indices named in ``INDICES``."""
 
     stores: dict[str, AnyStore]
+    over_quota: Callable[[AnyObject], str | None] = lambda _: None
+    """Why an object is beyond a limit of its project or user."""
 
     def of(self, plural: str) -> AnyStore:
         """The store of a kind."""
@@ -74,11 +77,11 @@ INDICES: dict[str, dict[str, Callable[[AnyObject], list[Any]]]] = {
         "subnet": lambda obj: [(obj.namespace, obj.spec.subnet.name)],
     },
     "securitygroups": {"id": _id_key},
+    "servergroups": {"id": _id_key},
     "routers": {"id": _id_key},
     "floatingips": {"id": _id_key},
     "aggregates": {"id": _id_key, "host": lambda obj: list(obj.spec.hosts)},
     "hypervisors": {},
-    "servergroups": {"id": _id_key},
     "guests": {
         "group": lambda obj: [obj.spec.server_group.uid] if obj.spec.server_group else [],
     },
@@ -104,6 +107,9 @@ class Judge:
         taken = _older_with_same_id(world, obj)
         if taken is not None:
             verdict, fields = id_taken(obj.spec.id, taken), {}
+        over = world.over_quota(obj) if taken is None else None
+        if over is not None:
+            verdict = Verdict(False, QUOTA_EXCEEDED, over)
         held = self.holders(world, obj) if obj.deleting and self.holders else None
         if held is not None:
             verdict = Verdict(False, "InUse", held)

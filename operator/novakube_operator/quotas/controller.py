@@ -1,0 +1,136 @@
+"""Keeps each Quota's status, and judges the Ports that users made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from novakube_crds.conditions import get_condition
+from novakube_crds.v1alpha1.quota import QUOTA_EXCEEDED
+from novakube_kit.clock import Clock
+from novakube_kit.kube import KubePort
+from novakube_kit.objects import Key, Object
+from novakube_kit.resources import resource_of
+from novakube_operator.controllers import Controller
+from novakube_operator.core.quota import FOREIGN_ENTRY_S
+from novakube_operator.core.quota_usage import RANKED, made_for
+from novakube_operator.core.resources.verdict import READY, Verdict, accepted
+from novakube_operator.quotas.admission import Admission
+from novakube_operator.quotas.ledger import Ledger
+from novakube_operator.stores import Stores
+
+AnyObject = Object[Any, Any]
+ROLLUP_S = 5.0
+"""A Quota's use is written at most this often, batches of creates excepted."""
+
+
+class QuotaController:
+    """One pass over one namespace's Quota; a key is the namespace."""
+
+    def __init__(self, admission: Admission, stores: Stores) -> None:
+        self._admission = admission
+        self._stores = stores
+
+    async def reconcile(self, namespace: str) -> float | None:
+        """One pass: the Quota of a bound namespace is there, its status is true.
+
+        While entries are left it looks again: one whose leader is gone ends by time.
+        """
+        known = self._stores.namespaces.get(namespace)
+        if known is None or self._stores.terminating(namespace):
+            return None
+        if not self._admission.ledger.metered(namespace):
+            return None
+        return FOREIGN_ENTRY_S if await self._admission.settle(namespace) else None
+
+    def keys(self) -> list[str]:
+        """All namespaces that limits hold for."""
+        ledger = self._admission.ledger
+        return [name for name in self._stores.namespaces if ledger.metered(name)]
+
+    def wakes(
+        self, plural: str, old: AnyObject | None, new: AnyObject | None
+    ) -> Iterator[tuple[str, float]]:
+        """Namespaces whose use or limits a change touches."""
+        obj = new or old
+        if obj is None:
+            return
+        if plural == "quotaclasses":
+            for quota in self._stores.of("quotas"):
+                yield quota.namespace, 0.0
+        elif plural == "quotas":
+            if old is None or new is None or old.spec != new.spec:
+                yield obj.namespace, 0.0
+        elif _counts(plural, old, new):
+            namespace = obj.spec.instance.namespace if plural == "guests" else obj.namespace
+            yield namespace, ROLLUP_S
+
+
+def _counts(plural: str, old: AnyObject | None, new: AnyObject | None) -> bool:
+    """Whether a change alters a project's use, or ends what was written ahead."""
+    if plural == "instances":
+        return new is None
+    if plural == "securitygroups" and old is not None and new is not None:
+        return bool(old.spec.rules != new.spec.rules)
+    counted = plural == "guests" or (plural in RANKED and plural != "keypairs")
+    return counted and (old is None or new is None)
+
+
+class PortQuotaController:
+    """One pass over one Port that a user made: only a Port beyond the quota is written to."""
+
+    def __init__(self, ledger: Ledger, stores: Stores, kube: KubePort, clock: Clock) -> None:
+        self._ledger = ledger
+        self._stores = stores
+        self._kube = kube
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass."""
+        port = self._stores.of("ports").get(*key)
+        if port is None or made_for(port) is not None:
+            return None
+        ready = get_condition(port.status.conditions, READY)
+        over = self._ledger.verdict(port)
+        # One that an Instance has was within the quota when it was claimed, and stays its.
+        refused = over is not None and port.status.claim is None
+        if not refused and (ready is None or ready.reason != QUOTA_EXCEEDED):
+            return None
+        verdict = Verdict(False, QUOTA_EXCEEDED, over or "") if refused else accepted()
+        conditions = verdict.conditions(port.status.conditions, port.generation, self._clock.now())
+        if conditions == port.status.conditions:
+            return None
+        status = {
+            "conditions": [item.wire() for item in conditions],
+            "observedGeneration": port.generation,
+        }
+        patch = {"metadata": {"resourceVersion": port.resource_version}, "status": status}
+        written = await self._kube.patch(
+            resource_of(port.kind), port.name, patch, port.namespace, sub="status"
+        )
+        self._stores.of("ports").observe(written)
+        return None
+
+    def keys(self) -> list[Key]:
+        """All Ports of namespaces that limits hold for."""
+        ports = self._stores.of("ports")
+        return [port.key for port in ports if self._ledger.metered(port.namespace)]
+
+    def wakes(
+        self, plural: str, old: AnyObject | None, new: AnyObject | None
+    ) -> Iterator[tuple[Key, float]]:
+        """Ports whose place or limit changed."""
+        if plural == "ports" and new is not None and made_for(new) is None:
+            yield new.key, 0.0
+        for _, key in self._ledger.judged("ports", plural, old, new):
+            yield key, 0.0
+
+
+def quota_controllers(
+    admission: Admission, stores: Stores, kube: KubePort, clock: Clock
+) -> Iterator[Controller]:
+    """Both, ready for ``Controllers.add``."""
+    quotas = QuotaController(admission, stores)
+    yield Controller("Quota", quotas.reconcile, quotas.wakes, quotas.keys, 4)
+    ports = PortQuotaController(admission.ledger, stores, kube, clock)
+    yield Controller("PortQuota", ports.reconcile, ports.wakes, ports.keys, 2)
