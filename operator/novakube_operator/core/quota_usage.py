@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from novakube_crds.v1alpha1.quota import QuotaUsage
+from novakube_crds.conditions import get_condition
+from novakube_crds.v1alpha1.quota import QUOTA_EXCEEDED, READY, QuotaUsage
 from novakube_kit.objects import Key, Object
 from novakube_operator.core.naming import port_name
 
@@ -29,9 +30,10 @@ RANKED = {
     "keypairs": "key_pairs",
 }
 """Plural -> dimension of kinds that count by themselves."""
-Rank = tuple[bool, datetime, str]
-"""Made by a user, creation, UID. What the operator made was admitted with its Instance and
-goes before what users made, whenever they did."""
+Rank = tuple[bool, bool, datetime, str]
+"""Made by a user, not accepted yet, creation, UID. What the operator made was admitted with
+its Instance and goes before what users made; what was accepted goes before what was not, as
+creation tells whole seconds only."""
 NICS_MAX = 16
 """Of an Instance, as its schema has it."""
 Scope = tuple[str, str]
@@ -58,7 +60,14 @@ def made_for(obj: AnyObject) -> str | None:
 
 def rank_of(obj: AnyObject) -> Rank:
     """Its place among those it is counted with."""
-    return made_for(obj) is None, obj.created_at, obj.uid
+    return made_for(obj) is None, not _accepted(obj), obj.created_at, obj.uid
+
+
+def _accepted(obj: AnyObject) -> bool:
+    if obj.kind.plural == "ports":
+        return obj.status.claim is not None
+    ready = get_condition(obj.status.conditions, READY)
+    return ready is not None and ready.reason != QUOTA_EXCEEDED
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ class Child:
 
     def __init__(self, module: str, env: dict[str, str], log: Path) -> None:
         self._module = module
-        self._env = env
+        self.env = env
         self.http = f"http://{env['NOVAKUBE_HTTP']}"
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,12 +43,12 @@ class Child:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self._module],
-                env={**os.environ, **self._env}, stdout=log, stderr=log,
+                env={**os.environ, **self.env}, stdout=log, stderr=log,
             )  # fmt: skip
 
     def with_environment(self, **env: str) -> Child:
         """The same process with other settings; it writes into the same log."""
-        return Child(self._module, self._env | env, self.log)
+        return Child(self._module, self.env | env, self.log)
 
     def check(self) -> None:
         assert self._process is not None
