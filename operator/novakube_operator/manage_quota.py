@@ -121,8 +121,8 @@ async def _update(kube: KubePort, args: Namespace) -> Answer:
 def _users(held: Json | None, user: str, wanted: dict[str, int]) -> list[Json]:
     """The list of users with this one's limits changed: a merge patch replaces lists."""
     users: list[Json] = list((held or {}).get("spec", {}).get("users", []))
-    old = next((item for item in users if item["userID"] == user), {"userID": user, "hard": {}})
-    new = {**old, "hard": {**old.get("hard", {}), **wanted}}
+    old: Json = next((item for item in users if item["userID"] == user), {})
+    new = {"userID": user, "hard": {**old.get("hard", {}), **wanted}}
     return [item for item in users if item["userID"] != user] + [new]
 
 

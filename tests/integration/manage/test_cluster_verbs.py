@@ -90,10 +90,8 @@ def cloud(admin: KubeHttp) -> Iterator[KubeHttp]:
         admin.call("DELETE", f"{GROUP}/hypervisors/{name}")
 
 
-@pytest.fixture
-def run(
-    cloud: KubeHttp, apiserver: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Manage:
+def kubeconfig(apiserver: ApiServer, tmp_path: Path) -> Path:
+    """An administrator's."""
     server = {"server": apiserver.url, "certificate-authority": str(apiserver.ca_file)}
     config = {
         "current-context": "it",
@@ -103,7 +101,14 @@ def run(
     }
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    return Manage(path, capsys)
+    return path
+
+
+@pytest.fixture
+def run(
+    cloud: KubeHttp, apiserver: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Manage:
+    return Manage(kubeconfig(apiserver, tmp_path), capsys)
 
 
 def test_service_list(run: Manage) -> None:

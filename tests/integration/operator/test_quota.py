@@ -253,7 +253,11 @@ def test_no_limits_without_project_and_quota(cloud: Cloud, namespace: str) -> No
 
 
 def test_defaults_of_the_class_hold_for_a_bound_namespace(cloud: Cloud, namespace: str) -> None:
-    cloud.make("QuotaClass", "default", {"hard": {"instances": 0}}).pop("spec")
+    body = {
+        "apiVersion": "novakube.dev/v1alpha1", "kind": "QuotaClass",
+        "metadata": {"name": "default"}, "spec": {"hard": {"instances": 0}},
+    }  # fmt: skip
+    cloud.admin.call("POST", cloud.path("quotaclasses"), body)
     try:
         project = bind(cloud, namespace)
         cloud.until("quotas", "quota", namespace, hard=Having(instances=0, cores=20))
@@ -290,8 +294,9 @@ def test_writes_of_a_create_with_a_quota(cloud: Cloud, namespace: str) -> None:
     ours = {name: n for name, n in made.items() if name.split(" ")[1] not in COALESCED}
     print(f"writes of a create: {sum(ours.values())} {ours}")
     assert ours["PATCH quotas/status"] >= 1
-    # A rollup of the use, at most one in 5 s, may fall into the time of the create.
-    assert sum(ours.values()) - (ours["PATCH quotas/status"] - 1) <= 8, ours
+    # Not of the create: a rollup of the use (one in 5 s), Building on a slow machine.
+    more = ours["PATCH quotas/status"] - 1 + (ours["PATCH instances/status"] == 2)
+    assert sum(ours.values()) - more <= 8, ours
 
 
 def _crowd(cloud: Cloud, namespace: str, many: int, room: int) -> None:
