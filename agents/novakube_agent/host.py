@@ -23,6 +23,7 @@ from novakube_agent.model import (
     EnsureNics,
     ForgetJournal,
     ImageRecord,
+    InjectNmi,
     Journal,
     Observed,
     PauseDomain,
@@ -179,6 +180,7 @@ class Host:
             PauseDomain: ("driver.pause", driver.pause),
             UnpauseDomain: ("driver.unpause", driver.unpause),
             SaveDomain: ("driver.save", driver.save),
+            InjectNmi: ("driver.inject_nmi", driver.inject_nmi),
             UndefineDomain: ("driver.undefine", driver.undefine),
         }
         name, effect = effects[type(action)]

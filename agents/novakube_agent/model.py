@@ -30,6 +30,9 @@ Origin = Literal["New", "Running", "Stopped", "Paused", "Suspended"]
 """State an order found; ``New`` for a guest that never ran or must be started afresh."""
 
 
+RequestType = Literal["Reboot", "CrashDump", "ResetNetwork", "InjectNetworkInfo"]
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a Guest takes of its node."""
@@ -66,6 +69,8 @@ class RequestRecord:
     """The agent process that took it up; another one finds it interrupted."""
     deadline: float
     acpi_at: float | None = None
+    type: RequestType = "Reboot"
+    """Journals of earlier agents do not say it: those had reboots only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +257,11 @@ class SaveDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class InjectNmi:
+    """A non-maskable interrupt for the guest's kernel, once."""
+
+
+@dataclass(frozen=True, slots=True)
 class UndefineDomain:
     """Definition and saved memory gone. Only ever under an order to destroy."""
 
@@ -282,6 +292,7 @@ Action = (
     | PauseDomain
     | UnpauseDomain
     | SaveDomain
+    | InjectNmi
     | UndefineDomain
     | RemoveNics
     | RemoveDisks

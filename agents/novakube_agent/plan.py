@@ -31,8 +31,9 @@ from novakube_agent.model import (
     empty_journal,
 )
 from novakube_agent.power import Step, power_state, power_step
-from novakube_agent.reboot import answered, reboot_step
+from novakube_agent.reboot import answered
 from novakube_agent.report_guest import guest_status
+from novakube_agent.requests import request_step
 from novakube_crds.v1alpha1.guest import GuestPhase
 from novakube_kit.errors import NovakubeError
 
@@ -74,7 +75,7 @@ def _live(desired: Desired, seen: Observed) -> Plan:
 
 
 def _power(desired: Desired, seen: Observed) -> Plan:
-    step = _heal(desired, seen) or reboot_step(desired, seen) or power_step(desired, seen)
+    step = _heal(desired, seen) or request_step(desired, seen) or power_step(desired, seen)
     actions = step.actions(seen.journal)
     if actions:
         return _acting(desired, seen, actions)

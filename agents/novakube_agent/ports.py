@@ -184,6 +184,10 @@ class DriverPort(Protocol):
         """Hard reset without new definition."""
         ...
 
+    async def inject_nmi(self, instance_id: str) -> None:
+        """Sends a non-maskable interrupt once; what the guest makes of it is its own."""
+        ...
+
     async def undefine(self, instance_id: str) -> None:
         """Removes the definition, managed save included; the domain must be off."""
         ...

@@ -262,6 +262,7 @@ def _reboot_cut_short(journal: Journal, seen: Observed) -> bool:
     request = journal.request
     return (
         request is not None
+        and request.type == "Reboot"
         and request.state == "Interrupted"
         and seen.now <= request.deadline + ACPI_INTERVAL_S
     )

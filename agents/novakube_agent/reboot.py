@@ -1,4 +1,4 @@
-"""The Reboot request: journaled first, carried out at most once, always answered.
+"""A Reboot: carried out at most once, always answered.
 
 Pure. A reboot that an agent took up and did not answer before it ended is ``Interrupted``:
 the next agent never repeats it, it only keeps the guest's power level.
@@ -11,7 +11,6 @@ from typing import Literal
 
 from novakube_agent.model import (
     ACPI_INTERVAL_S,
-    Desired,
     Journal,
     Observed,
     PowerOff,
@@ -33,44 +32,32 @@ from novakube_crds.v1alpha1.guest import GuestRequest
 TYPES = ("Soft", "Hard")
 
 
-def reboot_step(desired: Desired, seen: Observed) -> Step | None:
-    """The next step of the request; None when it is answered or there is none."""
-    request, record = desired.spec.request, seen.journal.request
-    if record is not None and record.state == "Accepted":
-        if record.run_id != seen.run_id:
-            return _interrupted(seen)
-        return _go_on(seen, record)
-    if request is None or (record is not None and record.uid == request.uid):
-        return None
-    return _take_up(desired, seen, request)
+def reboot_refusal(seen: Observed, request: GuestRequest) -> str:
+    """Why a reboot cannot be; empty when it can.
 
-
-def _take_up(desired: Desired, seen: Observed, request: GuestRequest) -> Step:
-    kind = request.parameters.get("type", "Soft")
-    refusal = _refusal(seen, kind)
-    record = RequestRecord(
-        uid=request.uid,
-        soft=kind == "Soft",
-        state="Failed" if refusal else "Accepted",
-        message=refusal,
-        run_id=seen.run_id,
-        deadline=seen.now + desired.spec.stop_timeout_s,
-    )
-    return Step(replace(seen.journal, request=record))
-
-
-def _refusal(seen: Observed, kind: str) -> str:
-    """Source: https://docs.openstack.org/api-ref/compute/#reboot-server-reboot-action."""
+    Source: https://docs.openstack.org/api-ref/compute/#reboot-server-reboot-action.
+    """
+    kind = reboot_type(request)
     if kind not in TYPES:
         return f"parameters.type is {kind!r}; allowed are Soft and Hard"
     state = power_state(seen.domain)
-    if seen.journal.started_at is None:
-        return "the guest has not been started yet"
     if kind == "Soft" and state != "Running":
         return f"the guest is {state}; a soft reboot needs a running one, a hard reboot does not"
     if state == "Suspended":
         return "the guest is Suspended; resume it first, its memory would be lost"
     return ""
+
+
+def reboot_type(request: GuestRequest) -> str:
+    """Soft unless said otherwise."""
+    return request.parameters.get("type", "Soft")
+
+
+def reboot_step(seen: Observed, record: RequestRecord) -> Step:
+    """The next step of a reboot that was taken up and is not answered."""
+    if record.run_id != seen.run_id:
+        return _interrupted(seen)
+    return _go_on(seen, record)
 
 
 def _go_on(seen: Observed, record: RequestRecord) -> Step:

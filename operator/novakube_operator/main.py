@@ -72,9 +72,7 @@ class Process:
         )  # fmt: skip
         self._events = EventRecorder(self._kube, "novakube-operator", clock=self._clock)
         self._engine = open_engine(settings.database_url)
-        self._history = History(
-            Writer(self._engine, self._clock), Records(self._kube), self._clock
-        )
+        self._history = History(Writer(self._engine, self._clock), Records(self._kube), self._clock)
         self._election = LeaderElection(
             self._kube, SYSTEM_NAMESPACE, LEASE, settings.identity, changed=self._leadership
         )
@@ -95,6 +93,7 @@ class Process:
             self.settings.build_deadline_s,
             self._lifecycle,
             self._admission,
+            self.settings.reclaim_after_s,
             pipeline=load_pipeline(self.settings.scheduler),
         )
         self._recorder = Recorder(context)
@@ -123,9 +122,8 @@ class Process:
                 self.stores.namespace_changed = self._admission.wake = queue.add
         wake = self.stores.wake_node
         builds = Builds(self._capacity.failures, self.settings.build_failures_max)
-        nodes = node_controller(
-            self.stores, self._kube, self._clock, self.settings.api_url, wake, builds
-        )
+        url, events = self.settings.api_url, self._events
+        nodes = node_controller(self.stores, self._kube, self._clock, url, wake, builds, events)
         queue = self._controllers.add(nodes.controller)
         self.stores.node_changed = queue.add
         return nodes

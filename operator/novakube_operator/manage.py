@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from novakube_kit.errors import NovakubeError
-from novakube_operator import manage_db, manage_lists, manage_quota, manage_service
+from novakube_operator import manage_db, manage_lists, manage_quota, manage_service, manage_vm
 from novakube_operator.manage_verbs import Verb, shown
 from novakube_operator.sql.engine import DEFAULT_URL
 
@@ -22,6 +22,7 @@ VERBS: tuple[Verb, ...] = (
     *manage_service.VERBS,
     *manage_lists.VERBS,
     *manage_quota.VERBS,
+    *manage_vm.VERBS,
 )  # fmt: skip
 GROUPS = {
     "db": "the history database",

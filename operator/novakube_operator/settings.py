@@ -42,6 +42,9 @@ class Settings:
     """Instances reconciled at a time."""
     build_deadline_s: float
     """A guest that is not there after this long is given up."""
+    reclaim_after_s: float
+    """A soft-deleted Instance is deleted after this long; 0, Nova's default: never by itself.
+    Source: nova.conf reclaim_instance_interval, and _reclaim_queued_deletes, which skips at 0."""
     build_failures_max: int = 10
     """Builds in a row that may fail before a node takes nothing new; 0: any number.
 
@@ -68,6 +71,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
         build_deadline_s=_number(env, "NOVAKUBE_BUILD_DEADLINE_S", 1800, 1, 86400),
         build_failures_max=int(_number(env, "NOVAKUBE_BUILD_FAILURES_MAX", 10, 0, 1000000)),
         scheduler=_scheduler(env),
+        reclaim_after_s=_number(env, "NOVAKUBE_RECLAIM_INSTANCE_INTERVAL_S", 0, 0, 31536000),
     )
 
 

@@ -76,7 +76,9 @@ INDICES: dict[str, dict[str, Index]] = {
         "instance": lambda obj: [obj.spec.instance.uid],
     },
     "hypervisorreports": {
-        "orphan": lambda obj: [item.instance_uid for item in obj.status.orphans],
+        "orphan": lambda obj: {
+            id for item in obj.status.orphans for id in (item.instance_uid, item.instance_id)
+        },
     },
     "ports": {"claim": _claim, "owner": lambda obj: obj.owner_uids},
     "ipaddresses": {

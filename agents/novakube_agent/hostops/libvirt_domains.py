@@ -252,6 +252,13 @@ def reset(conn: libvirt.virConnect, instance_id: str) -> None:
     domain.reset(0)
 
 
+def inject_nmi(conn: libvirt.virConnect, instance_id: str) -> None:
+    """A non-maskable interrupt for the guest's kernel."""
+    domain = _required(conn, instance_id)
+    _require_active(domain, instance_id, "interrupt")
+    domain.injectNMI(0)
+
+
 def undefine(conn: libvirt.virConnect, instance_id: str) -> None:
     """Removes the definition with managed save, NVRAM, snapshot and checkpoint records.
 

@@ -142,7 +142,7 @@ class GuestRequest(ApiModel):
 
     uid: Uuid
     """UID of the InstanceAction."""
-    type: Literal["Reboot"]
+    type: Literal["Reboot", "CrashDump", "ResetNetwork", "InjectNetworkInfo"]
     parameters: Annotated[
         dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=16)
     ] = Field(default_factory=dict)

@@ -10,15 +10,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from novakube_crds.base import Address, ApiModel, Rule, Status, Timestamp, Uuid, rules
+from novakube_crds.base import LIST_SET, Address, ApiModel, Rule, Status, Timestamp, Uuid, rules
 from novakube_crds.kind import Column, Kind
-from novakube_crds.v1alpha1.hypervisorreport import NodeCapacity, NodeCpu
+from novakube_crds.v1alpha1.hypervisorreport import NodeCapacity, NodeCpu, OrphanDomain
 
 # Condition types.
 READY = "Ready"
 AGENT_ALIVE = "AgentAlive"
 DRIVER_READY = "DriverReady"
 SCHEDULABLE = "Schedulable"
+DOMAINS_OWNED = "DomainsOwned"
+"""Every domain on the node belongs to an Instance."""
 
 # Reasons.
 HEARTBEAT_LOST = "HeartbeatLost"
@@ -27,6 +29,7 @@ FORCED_DOWN = "ForcedDown"
 MAINTENANCE = "Maintenance"
 BUILD_FAILURES = "BuildFailures"
 NO_REPORT = "NoReport"
+ORPHAN_DOMAINS = "OrphanDomains"
 
 Ratio = Annotated[float, Field(gt=0, le=1000)]
 Reserved = Annotated[int, Field(ge=0, le=2147483647)]
@@ -49,6 +52,11 @@ class HypervisorSpec(ApiModel):
     """The administrator vouches that the node is dead: its Instances may start elsewhere."""
     maintenance: bool = False
     """Takes nothing new and is drained."""
+    destroy_orphans: Annotated[list[Uuid], Field(max_length=1024, json_schema_extra=LIST_SET)] = (
+        Field(default_factory=list)
+    )
+    """Guest UIDs of ``status.orphans`` that the administrator wants destroyed with their disks.
+    What belongs to an Instance is never destroyed by it."""
     cpu_allocation_ratio: Ratio | None = None
     """Virtual per real CPUs; absent: 4.0."""
     memory_allocation_ratio: Ratio | None = None
@@ -84,6 +92,8 @@ class HypervisorStatus(Status):
     """UIDs of Guests that were started elsewhere: the agent destroys them when it is back."""
     build_failures: Annotated[int, Field(ge=0)] = 0
     """Builds that failed here in a row: back to 0 by a success, or by spec.enabled: false."""
+    orphans: Annotated[list[OrphanDomain], Field(max_length=1024)] = Field(default_factory=list)
+    """Domains of novakube's here that belong to no Instance: kept until somebody decides."""
     availability_zone: Annotated[str, Field(max_length=255)] = ""
     driver: Annotated[str, Field(max_length=32)] = ""
     hypervisor_type: Annotated[str, Field(max_length=32)] = ""

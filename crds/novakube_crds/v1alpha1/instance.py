@@ -76,6 +76,7 @@ State = Literal[
     "Rebooting",
     "Restarting",
     "NodeSilent",
+    "SoftDeleted",
     "Error",
     "Deleting",
 ]
@@ -281,6 +282,14 @@ class CurrentAction(ApiModel):
     started_at: Timestamp
 
 
+class SoftDeletion(ApiModel):
+    """A deletion that can be taken back by Restore."""
+
+    at: Timestamp
+    until: Timestamp | None = None
+    """When the Instance is deleted for good; absent: not by itself."""
+
+
 class Progress(ApiModel):
     """What a long Building waits for."""
 
@@ -321,6 +330,11 @@ class InstanceStatus(Status):
     fault: Fault | None = None
     current_action: CurrentAction | None = None
     action_seq: int = 0
+    """Highest number of a facade's action (``<id>.<number>``) started or refused."""
+    soft_deleted: SoftDeletion | None = None
+    """Set by SoftDelete, removed by Restore; powered off meanwhile."""
+    reset_state: Literal["error"] | None = None
+    """ResetState said error; ends with ResetState active, a Stop, a hard Reboot, SoftDelete."""
     progress: Progress | None = None
     accepted_generation: int | None = None
     """Generation of the spec that was accepted; None before acceptance."""

@@ -126,7 +126,7 @@ def _nic(nic: ClaimedNic) -> GuestNic:
         physical_network=segment.physical_network,
         mtu=nic.network.status.mtu or 1450,
         addresses=[
-            GuestAddress(address=address, subnet=_subnet(subnet))
+            GuestAddress(address=address, subnet=guest_subnet(subnet))
             for address, subnet in nic.addresses
         ],
         port_security=nic.network.spec.port_security,
@@ -134,7 +134,8 @@ def _nic(nic: ClaimedNic) -> GuestNic:
     )
 
 
-def _subnet(subnet: AnyObject) -> GuestSubnet:
+def guest_subnet(subnet: AnyObject) -> GuestSubnet:
+    """What a node hands out for a Subnet."""
     return GuestSubnet(
         uid=subnet.uid,
         cidr=subnet.spec.cidr,

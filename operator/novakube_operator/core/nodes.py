@@ -19,11 +19,13 @@ from novakube_crds.v1alpha1.hypervisor import (
     AGENT_ALIVE,
     BUILD_FAILURES,
     DISABLED,
+    DOMAINS_OWNED,
     DRIVER_READY,
     FORCED_DOWN,
     HEARTBEAT_LOST,
     MAINTENANCE,
     NO_REPORT,
+    ORPHAN_DOMAINS,
     READY,
     SCHEDULABLE,
     Allocated,
@@ -36,6 +38,7 @@ from novakube_crds.v1alpha1.hypervisorreport import (
     REPORT_NAME,
     HypervisorReportSpec,
     HypervisorReportStatus,
+    OrphanDomain,
 )
 from novakube_kit.kube import Json, Resource
 from novakube_kit.resources import (
@@ -169,6 +172,8 @@ class NodeView:
     build_failures: int = 0
     build_failures_max: int = 0
     """So many in a row disable the node; 0: none do."""
+    orphans: tuple[OrphanDomain, ...] = ()
+    """Domains without a Guest and without an Instance that could have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +248,22 @@ def _ready(alive: _Verdict, driver: _Verdict) -> _Verdict:
     return _Verdict(READY, "True", "Reporting", "the agent is heard and its driver works")
 
 
+def _owned(view: NodeView) -> _Verdict:
+    if not view.orphans:
+        return _Verdict(DOMAINS_OWNED, "True", "Owned", "every domain belongs to an Instance")
+    shown = [f"{item.instance_namespace}/{item.instance_name}" for item in view.orphans[:10]]
+    more = f" and {len(view.orphans) - len(shown)} more" if len(view.orphans) > len(shown) else ""
+    message = (
+        f"{len(view.orphans)} domains belong to no Instance and are kept: "
+        f"{', '.join(shown)}{more}; see novakube-manage vm orphans"
+    )
+    return _Verdict(DOMAINS_OWNED, "False", ORPHAN_DOMAINS, message)
+
+
 def _conditions(view: NodeView, old: list[Condition], now: datetime) -> list[Condition]:
     alive, driver = _alive(view), _driver(view)
-    verdicts = (_ready(alive, driver), alive, driver, _schedulable(view, (alive, driver)))
+    schedulable = _schedulable(view, (alive, driver))
+    verdicts = (_ready(alive, driver), alive, driver, schedulable, _owned(view))
     conditions = old
     for verdict in verdicts:
         conditions = set_condition(
@@ -258,6 +276,14 @@ def _conditions(view: NodeView, old: list[Condition], now: datetime) -> list[Con
             observed_generation=view.generation,
         )
     return conditions
+
+
+def _fenced(view: NodeView, old: HypervisorStatus, gone: set[str]) -> list[str]:
+    """What stands, without what is gone, and what the administrator gave up of the orphans."""
+    given_up = set(view.spec.destroy_orphans)
+    orders = [item.guest_uid for item in view.orphans if item.guest_uid in given_up]
+    wanted = dict.fromkeys([*old.fenced, *(uid for uid in orders if uid)])
+    return [uid for uid in wanted if uid not in gone]
 
 
 def hypervisor_status(view: NodeView, old: HypervisorStatus, now: datetime) -> HypervisorStatus:
@@ -275,7 +301,8 @@ def hypervisor_status(view: NodeView, old: HypervisorStatus, now: datetime) -> H
         capacity=report.capacity,
         allocated=allocated(view.guests),
         running=len(view.guests),
-        fenced=[uid for uid in old.fenced if uid not in gone],
+        fenced=_fenced(view, old, gone),
+        orphans=list(view.orphans),
         build_failures=view.build_failures,
         availability_zone=view.zone,
         driver=report.driver,

@@ -11,10 +11,23 @@ from novakube_crds.v1alpha1.instance import CurrentAction
 from novakube_crds.v1alpha1.instanceaction import COMPLETE, FAILED, InstanceActionStatus
 from novakube_kit.clock import parse_timestamp
 from novakube_kit.errors import NotFound
+from novakube_kit.kube import Json
 from novakube_kit.objects import Key, Object
 from novakube_operator.core import instance_status as core
 from novakube_operator.core.accept import not_supported_yet
-from novakube_operator.core.power import ACTIONS, REBOOT_FROM, action_order
+from novakube_operator.core.actions import (
+    SUPPORTED,
+    Ask,
+    Ended,
+    Refused,
+    begin,
+    facade_number,
+    proceed,
+    refreshed,
+    request_of,
+    waits,
+)
+from novakube_operator.core.guest_spec import guest_subnet
 from novakube_operator.instances.context import RESOURCES, Context
 from novakube_operator.instances.recorder import keep_action
 
@@ -38,48 +51,70 @@ class ActionController:
             return await self._after(action, instance)
         if instance is None or instance.deleting:
             message = f"instance {action.namespace}/{action.spec.instance.name} does not exist"
-            return await self._finish(action, "NotFound", message)
+            return await self._finish(action, Ended("NotFound", message))
+        return await self._of(action, instance)
+
+    async def _of(self, action: AnyObject, instance: AnyObject) -> float | None:
+        """One pass over an action that is not over, with its Instance."""
         current = instance.status.current_action
         if current is not None and current.uid == action.uid:
             return await self._carry_on(action, instance)
-        if current is not None:
-            message = f"action {current.name} ({current.type}) is running"
-            return await self._finish(action, "Conflict", message)
+        if action.status.state == "Running":
+            # It held the Instance once: an administrator's ResetState has taken it away.
+            return await self._finish(action, Ended("Interrupted", "the instance was reset"))
+        if current is not None and action.spec.action != "ResetState":
+            return await self._meets(action, instance, current)
         return await self._take(action, instance)
+
+    async def _meets(
+        self, action: AnyObject, instance: AnyObject, current: CurrentAction
+    ) -> float | None:
+        """Another one runs: wait behind it, or fail."""
+        other = self._context.get("instanceactions", action.namespace, current.name)
+        answered = other is not None and other.status.state in FINISHED
+        if answered or waits(action.name, current.name, self._id(instance)):
+            # An answered one lets go with its next write; whoever read the answer may go on.
+            return None
+        message = f"action {current.name} ({current.type}) is running"
+        return await self._refuse(action, instance, Refused("Conflict", message))
 
     async def _take(self, action: AnyObject, instance: AnyObject) -> float | None:
         kind = action.spec.action
-        if kind not in ACTIONS and kind != "Reboot":
+        if kind not in SUPPORTED:
             problem = not_supported_yet(f"{kind}")
-            return await self._finish(action, problem.reason, problem.message)
-        guest = core.newest(self._context.by("guests", "instance", instance.uid))
-        if guest is None or not core.at_rest(guest.spec, guest.status):
-            state = instance.status.state
-            message = f"{kind} needs a guest at rest; the instance is {state}"
-            return await self._finish(action, "ImpossibleTransition", message)
-        fields: dict[str, Any] = {}
-        now = guest.status.power_state
-        if kind == "Reboot":
-            allowed = REBOOT_FROM[self._reboot_type(action)]
-            if now not in allowed:
-                message = f"Reboot needs a guest that is {' or '.join(allowed)}; it is {now}"
-                return await self._finish(action, "ImpossibleTransition", message)
-        else:
-            wanted, why = action_order(kind, now)
-            if wanted is None:
-                return await self._finish(action, "ImpossibleTransition", why)
-            sequence = instance.status.power_sequence + 1
-            fields = {"wanted_power_state": wanted, "power_sequence": sequence}
-        taken = CurrentAction(
-            name=action.name,
-            uid=action.uid,
-            type=kind,
-            started_at=rfc3339(self._context.clock.now()),
-        )
-        draft = core.Draft(instance, self._context.clock.now())
-        draft.set(current_action=taken, **fields)
+            refusal = Refused(problem.reason, problem.message)
+            return await self._refuse(action, instance, refusal)
+        now, guest = self._context.clock.now(), self._guest(instance)
+        begun = begin(action.spec, instance.status, guest, now, self._context.reclaim_after_s)
+        if isinstance(begun, Refused):
+            return await self._refuse(action, instance, begun)
+        taken = CurrentAction(name=action.name, uid=action.uid, type=kind, started_at=rfc3339(now))
+        draft = core.Draft(instance, now).set(current_action=taken, **begun.fields)
+        draft.set(action_seq=self._sequence(action, instance))
         instance = await self._context.report(instance, draft.done())
         return await self._carry_on(action, instance)
+
+    def _guest(self, instance: AnyObject) -> AnyObject | None:
+        return core.newest(self._context.by("guests", "instance", instance.uid))
+
+    @staticmethod
+    def _id(instance: AnyObject) -> str:
+        return str(instance.spec.id or instance.uid)
+
+    def _sequence(self, action: AnyObject, instance: AnyObject) -> int:
+        number = facade_number(action.name, self._id(instance)) or 0
+        return int(max(instance.status.action_seq, number))
+
+    async def _refuse(
+        self, action: AnyObject, instance: AnyObject, refusal: Refused
+    ) -> float | None:
+        """Its answer first, then its number is used up."""
+        after = await self._finish(action, Ended(refusal.reason, refusal.message))
+        number = self._sequence(action, instance)
+        if number > instance.status.action_seq:
+            draft = core.Draft(instance, self._context.clock.now()).set(action_seq=number)
+            await self._context.report(instance, draft.done())
+        return after
 
     async def _carry_on(self, action: AnyObject, instance: AnyObject) -> float | None:
         if action.status.state == "Pending":
@@ -88,44 +123,34 @@ class ActionController:
                 action, state="Running", instance_uid=instance.uid, started_at=began
             )
             action = await self._write(action, running)
-        guest = core.newest(self._context.by("guests", "instance", instance.uid))
-        if guest is None:
-            return await self._finish(action, "NotFound", "the guest is gone", instance)
-        if action.spec.action == "Reboot":
-            return await self._reboot(action, instance, guest)
-        status, sequence = guest.status, instance.status.power_sequence
-        told = status.observed_generation >= guest.generation
-        if status.phase in ("Failed", "Lost") and guest.spec.power_sequence >= sequence and told:
-            return await self._finish(
-                action, status.reason or status.phase, status.message, instance
-            )
-        if status.phase == "Ready" and status.power_sequence >= sequence:
-            reason = "ImpossibleTransition" if status.power_error else ""
-            return await self._finish(action, reason, status.power_error, instance)
+        guest = self._guest(instance)
+        step = proceed(action, instance, guest, request_of(action))
+        if isinstance(step, Ended):
+            return await self._finish(action, step, instance)
+        if isinstance(step, Ask) and guest is not None:
+            await self._context.patch(guest, {"spec": self._asking(action, guest, step)})
         return None
 
-    async def _reboot(
-        self, action: AnyObject, instance: AnyObject, guest: AnyObject
-    ) -> float | None:
-        request = guest.spec.request
-        if request is None or request.uid != action.uid:
-            wanted: dict[str, Any] = {
-                "uid": action.uid,
-                "type": "Reboot",
-                "parameters": {"type": self._reboot_type(action)},
-            }
-            await self._context.patch(guest, {"spec": {"request": wanted}})
-            return None
-        answer = guest.status.request
-        if answer is None or answer.uid != action.uid or answer.state == "Accepted":
-            return None
-        reason = {"Succeeded": "", "Interrupted": "Interrupted"}.get(answer.state, "RebootFailed")
-        return await self._finish(action, reason, answer.message, instance)
+    def _asking(self, action: AnyObject, guest: AnyObject, step: Ask) -> Json:
+        """The request, with fresh facts of the Subnets where the action is about them."""
+        fields: Json = {"request": step.request}
+        if action.spec.action == "InjectNetworkInfo":
+            nics = refreshed(guest.spec.nics, self._subnets(guest))
+            fields["nics"] = [nic.wire() for nic in nics]
+        return fields
 
-    @staticmethod
-    def _reboot_type(action: AnyObject) -> str:
-        parameters = action.spec.parameters
-        return (parameters.type if parameters else None) or "Soft"
+    def _subnets(self, guest: AnyObject) -> dict[str, Any]:
+        """The Subnets of a Guest's addresses as they are now, by UID; found by its claims."""
+        found = {}
+        for nic in guest.spec.nics:
+            for item in nic.addresses:
+                where = (nic.network_uid, item.address)
+                for claim in self._context.by("ipaddresses", "address", where):
+                    name = claim.spec.subnet.name
+                    subnet = self._context.get("subnets", claim.namespace, name)
+                    if subnet is not None:
+                        found[subnet.uid] = guest_subnet(subnet)
+        return found
 
     def _status(self, action: AnyObject, **fields: Any) -> InstanceActionStatus:
         update = {"observed_generation": action.generation, **fields}
@@ -136,17 +161,17 @@ class ActionController:
         return await self._context.patch(action, {"status": status.wire()}, "status")
 
     async def _finish(
-        self, action: AnyObject, reason: str, message: str, instance: AnyObject | None = None
+        self, action: AnyObject, end: Ended, instance: AnyObject | None = None
     ) -> float | None:
-        """Ends the action (an empty reason is success), then frees the Instance."""
+        """Ends the action, then frees the Instance."""
         now = self._context.clock.now()
-        type, state = (FAILED, "Failed") if reason else (COMPLETE, "Succeeded")
+        type, state = (FAILED, "Failed") if end.reason else (COMPLETE, "Succeeded")
         conditions = set_condition(
-            list(action.status.conditions), type, "True", reason or "Succeeded", message,
+            list(action.status.conditions), type, "True", end.reason or "Succeeded", end.message,
             now=now, observed_generation=action.generation,
         )  # fmt: skip
         status = self._status(
-            action, conditions=conditions, state=state, reason=reason, message=message,
+            action, conditions=conditions, state=state, reason=end.reason, message=end.message,
             finished_at=rfc3339(now),
         )  # fmt: skip
         action = await self._write(action, status)

@@ -17,6 +17,7 @@ from novakube_kit.kube import Json, KubePort
 from novakube_kit.objects import Object
 from novakube_kit.resources import resource_of
 from novakube_operator.core.accept import Accepted
+from novakube_operator.core.follow import BUILDING_AFTER_S
 from novakube_operator.core.merge import replacing
 from novakube_operator.core.scheduling.choice import DEFAULT
 from novakube_operator.core.scheduling.pipeline import Pipeline
@@ -28,8 +29,6 @@ from novakube_operator.sql.history import History
 from novakube_operator.stores import Stores
 
 AnyObject = Object[Any, Any]
-BUILDING_AFTER_S = 0.2
-"""A create that takes longer shows Building; a faster one saves the write."""
 RESOURCES = {kind.plural: resource_of(kind) for kind in KINDS}
 
 
@@ -47,11 +46,18 @@ class Context:
     build_deadline_s: float
     lifecycle: Lifecycle
     quota: Admission
+    reclaim_after_s: float
+    """How long a soft-deleted Instance is kept; 0: until somebody acts."""
     patience: Patience = field(default_factory=lambda: Patience(BUILDING_AFTER_S))
     pipeline: Pipeline = DEFAULT
     """The scheduler's filters and weighers."""
     accepted: dict[str, Accepted] = field(default_factory=dict)
     """By Instance UID, until its first status says it; lost on restart and resolved again."""
+    vanished: dict[str, AnyObject] = field(default_factory=dict)
+    """By Instance UID, its Guest as it was when the object went unasked; after a restart the
+    node's report tells of it."""
+    fencing: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    """By UID of an Instance being deleted: (node, Guest UID) it waits for."""
 
     def get(self, plural: str, namespace: str | None, name: str) -> AnyObject | None:
         """An object as this process knows it."""
@@ -108,6 +114,13 @@ class Context:
         if FINALIZER in obj.finalizers:
             return obj
         return await self.patch(obj, {"metadata": {"finalizers": [*obj.finalizers, FINALIZER]}})
+
+    async def fence(self, hypervisor: AnyObject, guest_uid: str) -> AnyObject:
+        """Orders a node to destroy what it has of a Guest without an object."""
+        fenced = hypervisor.status.fenced
+        if guest_uid in fenced:
+            return hypervisor
+        return await self.patch(hypervisor, {"status": {"fenced": [*fenced, guest_uid]}}, "status")
 
     async def release(self, obj: AnyObject) -> None:
         """Takes our finalizer off and forgets the object when that ends it."""

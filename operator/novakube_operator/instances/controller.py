@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from novakube_kit.objects import Key, Object
+from novakube_operator.core.adoption import Adopt, Await, done_with
+from novakube_operator.core.follow import given_up
 from novakube_operator.core.instance_status import newest
+from novakube_operator.instances.adopt import adopt, next_of, wait_for_node
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.create import create
 from novakube_operator.instances.delete import delete
-from novakube_operator.instances.follow import Follower, given_up
+from novakube_operator.instances.follow import follow
 
 AnyObject = Object[Any, Any]
 
@@ -38,14 +41,27 @@ class InstanceController:
         obj = await context.finalize(obj)
         guest = newest(guests)
         await self._end_older(guests, guest)
+        return await self._go_on(obj, guest)
+
+    async def _go_on(self, obj: AnyObject, guest: AnyObject | None) -> float | None:
+        """An Instance that is to be there: adopt, follow, wait or create."""
+        context = self._context
+        found = next_of(context, obj, guest)
+        if isinstance(found, Adopt):
+            return await adopt(context, obj, found)
         if guest is not None:
             return await self._follow(obj, guest)
+        if isinstance(found, Await):
+            return await wait_for_node(context, obj, found)
+        return await self._create(obj)
+
+    async def _create(self, obj: AnyObject) -> float | None:
         if given_up(obj) or (obj.status.state == "Error" and obj.status.launched_at is not None):
             return None
-        self._unplaced.add(key)
-        after = await create(context, obj)
+        self._unplaced.add(obj.key)
+        after = await create(self._context, obj)
         if after is not None:
-            self._unplaced.discard(key)
+            self._unplaced.discard(obj.key)
         return after
 
     async def _follow(self, obj: AnyObject, guest: AnyObject) -> float | None:
@@ -55,12 +71,12 @@ class InstanceController:
         left_s = self._context.patience.left_s(guest.uid, now_s, answered=answered)
         if left_s is not None:
             return left_s
-        return await Follower(self._context, obj, guest).run()
+        return await follow(self._context, obj, guest)
 
     async def _end_older(self, guests: tuple[AnyObject, ...], kept: AnyObject | None) -> None:
         """Superseded incarnations are torn down."""
         for guest in guests:
-            if guest is kept:
+            if guest is kept or kept is None or not done_with(guest, kept):
                 continue
             if guest.status.phase == "Gone":
                 await self._context.remove(guest)
@@ -83,6 +99,8 @@ class InstanceController:
             yield obj.key, 0.0
         elif plural == "guests":
             yield from self._of_guest(obj, old, new)
+        elif plural == "hypervisorreports":
+            yield from self._of_report(old, new)
         elif plural == "hypervisors":
             yield from self._of_hypervisor(old, new)
         elif plural == "aggregates":
@@ -100,6 +118,7 @@ class InstanceController:
         yield (identity.namespace, identity.name), 0.0
         if new is None:
             self._context.patience.forget(obj.uid)
+            self._went(obj)
         if new is None or self._build_made_room(old, new):
             yield from self._waiting()
         if old is None:
@@ -121,6 +140,24 @@ class InstanceController:
             for instance in self._context.by("instances", index, (namespace, name)):
                 if instance.status.launched_at is None:
                     yield instance.key, 0.0
+
+    def _went(self, guest: AnyObject) -> None:
+        """A Guest's object is gone; unless the node said Gone before, its VM is not."""
+        if guest.status.phase != "Gone":
+            self._context.vanished[guest.spec.instance.uid] = guest
+
+    def _of_report(
+        self, old: AnyObject | None, new: AnyObject | None
+    ) -> Iterator[tuple[Key, float]]:
+        """Domains without a Guest came or went."""
+        before = (
+            {(i.instance_namespace, i.instance_name) for i in old.status.orphans} if old else set()
+        )
+        after = (
+            {(i.instance_namespace, i.instance_name) for i in new.status.orphans} if new else set()
+        )
+        for key in before ^ after:
+            yield key, 0.0
 
     def _waiting(self) -> Iterator[tuple[Key, float]]:
         for key in tuple(self._unplaced):
@@ -160,6 +197,12 @@ def _placing(hypervisor: AnyObject) -> tuple[Any, ...]:
         hypervisor.spec, status.conditions, status.capacity, status.availability_zone,
         status.cpu, status.traits, status.version, status.hypervisor_type, status.virt_type,
     )  # fmt: skip
+
+
+def _strays(report: AnyObject | None) -> set[Key]:
+    """Instances that a node has domains of without a Guest."""
+    orphans = report.status.orphans if report is not None else ()
+    return {(item.instance_namespace, item.instance_name) for item in orphans}
 
 
 _REFERENCES = {

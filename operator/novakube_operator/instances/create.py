@@ -10,6 +10,7 @@ from typing import Any
 
 from novakube_crds.base import API_VERSION, FINALIZER
 from novakube_crds.conditions import get_condition
+from novakube_crds.v1alpha1.guest import GuestSpec
 from novakube_crds.v1alpha1.instance import (
     FLAVOR_READY,
     IMAGE_READY,
@@ -27,6 +28,7 @@ from novakube_operator.core.accept import (
     accept,
     not_supported_yet,
 )
+from novakube_operator.core.follow import BUILDING_AFTER_S
 from novakube_operator.core.guest_spec import guest_spec
 from novakube_operator.core.instance_status import Draft
 from novakube_operator.core.naming import guest_name
@@ -35,7 +37,7 @@ from novakube_operator.core.scheduling.choice import Choice, choose, same_cause
 from novakube_operator.core.scheduling.pipeline import UnusableHint
 from novakube_operator.instances.capacity import Reservation
 from novakube_operator.instances.claims import Claims
-from novakube_operator.instances.context import BUILDING_AFTER_S, RESOURCES, Context
+from novakube_operator.instances.context import RESOURCES, Context
 from novakube_operator.instances.placement import request_of, server_group
 
 AnyObject = Object[Any, Any]
@@ -46,7 +48,7 @@ async def create(context: Context, obj: AnyObject) -> float | None:
     """One attempt; what stands in the way becomes the Instance's status."""
     try:
         accepted = accept(obj, context.get, context.by, context.project(obj.namespace))
-        user_data = await _user_data(context, obj)
+        user_data = await user_data_of(context, obj)
         context.lifecycle.reached(obj.uid, "accepted")
         node = _choose(context, obj, accepted)
         context.lifecycle.reached(obj.uid, "scheduled")
@@ -79,25 +81,29 @@ async def _make(
         obj, accepted, nics, node=node, zone=zone, incarnation=number,
         user_data=user_data, epoch=context.epoch(), server_group=server_group(context, obj),
     )  # fmt: skip
-    body = {
-        "apiVersion": API_VERSION,
-        "kind": "Guest",
-        "metadata": {"name": guest_name(obj.uid, number), "finalizers": [FINALIZER]},
-        "spec": spec.wire(),
-    }
     context.accepted[obj.uid] = accepted
-    try:
-        made = await context.create("guests", body, namespace_of_node(node))
-        context.patience.made(made.uid, context.clock.monotonic())
-    except AlreadyExists:
-        raw = await context.kube.get(
-            RESOURCES["guests"], guest_name(obj.uid, number), namespace_of_node(node)
-        )
-        context.stores.of("guests").observe(raw)
+    await make_guest(context, spec, guest_name(obj.uid, number))
     context.lifecycle.reached(obj.uid, "guest-made")
 
 
-async def _user_data(context: Context, obj: AnyObject) -> str | None:
+async def make_guest(context: Context, spec: GuestSpec, name: str) -> None:
+    """Makes a Guest in its node's namespace; one of that name is the same incarnation."""
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": "Guest",
+        "metadata": {"name": name, "finalizers": [FINALIZER]},
+        "spec": spec.wire(),
+    }
+    namespace = namespace_of_node(spec.hypervisor)
+    try:
+        made = await context.create("guests", body, namespace)
+        context.patience.made(made.uid, context.clock.monotonic())
+    except AlreadyExists:
+        raw = await context.kube.get(RESOURCES["guests"], name, namespace)
+        context.stores.of("guests").observe(raw)
+
+
+async def user_data_of(context: Context, obj: AnyObject) -> str | None:
     """The user data in base64, from the spec or a Secret of the namespace."""
     reference = obj.spec.user_data_secret_ref
     if reference is None:

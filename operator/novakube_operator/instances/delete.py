@@ -9,12 +9,14 @@ from novakube_kit.errors import NotFound, Retryable
 from novakube_kit.objects import Object
 from novakube_kit.resources import CRDS
 from novakube_operator.core.instance_status import Draft
+from novakube_operator.instances.adopt import strays
 from novakube_operator.instances.claims import Claims
 from novakube_operator.instances.context import RESOURCES, Context
 from novakube_operator.instances.records import deleted
 
 AnyObject = Object[Any, Any]
 CRD_CHECK_S = 30.0
+STRAY_CHECK_S = 2.0
 
 
 async def delete(context: Context, obj: AnyObject, guests: tuple[AnyObject, ...]) -> float | None:
@@ -30,8 +32,11 @@ async def delete(context: Context, obj: AnyObject, guests: tuple[AnyObject, ...]
         for guest in guests:
             await _end(context, guest)
         return None
+    if await _fence_strays(context, obj):
+        return STRAY_CHECK_S
     await Claims(context, obj).release()
     context.accepted.pop(obj.uid, None)
+    context.fencing.pop(obj.uid, None)
     # With the finalizer goes the last object that could tell.
     await context.history.keep(deleted(obj, context.project(obj.namespace), context.clock.now()))
     await context.release(obj)
@@ -47,13 +52,35 @@ async def _end(context: Context, guest: AnyObject) -> None:
     if hypervisor is not None and hypervisor.spec.forced_down:
         # The administrator vouches that the node is dead; should it come back, its agent
         # destroys what stands in ``fenced``.
-        if guest.uid not in hypervisor.status.fenced:
-            fenced = [*hypervisor.status.fenced, guest.uid]
-            await context.patch(hypervisor, {"status": {"fenced": fenced}}, "status")
+        await context.fence(hypervisor, guest.uid)
         await context.remove(guest)
         return
     if guest.spec.teardown is None:
         await context.patch(guest, {"spec": {"teardown": "Destroy"}})
+
+
+async def _fence_strays(context: Context, obj: AnyObject) -> bool:
+    """The Instance's deletion is an order also for a VM whose Guest object is gone.
+
+    True while a node that is not declared dead has yet to say that nothing is left.
+    """
+    wanted = {(stray.node, stray.guest_uid) for stray in strays(context, obj)}
+    guest = context.vanished.pop(obj.uid, None)
+    if guest is not None:
+        context.fencing.setdefault(obj.uid, set()).add((guest.spec.hypervisor, guest.uid))
+    pending = False
+    for node, guest_uid in wanted | context.fencing.get(obj.uid, set()):
+        hypervisor = context.get("hypervisors", None, node)
+        if hypervisor is None:
+            continue
+        asked = guest is not None and guest.uid == guest_uid
+        if asked or (node, guest_uid) in wanted:
+            await _refuse_while_crd_goes(context)
+            hypervisor = await context.fence(hypervisor, guest_uid)
+        # The node controller takes the UID out when the agent reports it gone.
+        under_way = guest_uid in hypervisor.status.fenced or (node, guest_uid) in wanted
+        pending = pending or (under_way and not hypervisor.spec.forced_down)
+    return pending
 
 
 async def _refuse_while_crd_goes(context: Context) -> None:

@@ -10,19 +10,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from prometheus_client import Gauge
 
 from novakube_crds.base import FINALIZER
+from novakube_crds.conditions import get_condition
 from novakube_crds.v1alpha1.aggregate import AggregateSpec, AggregateStatus
 from novakube_crds.v1alpha1.guest import GuestSpec, GuestStatus
-from novakube_crds.v1alpha1.hypervisor import HYPERVISOR, HypervisorSpec, HypervisorStatus
+from novakube_crds.v1alpha1.hypervisor import (
+    DOMAINS_OWNED,
+    HYPERVISOR,
+    ORPHAN_DOMAINS,
+    HypervisorSpec,
+    HypervisorStatus,
+)
 from novakube_crds.v1alpha1.hypervisorreport import (
     HYPERVISORREPORT,
     REPORT_NAME,
     HypervisorReportSpec,
     HypervisorReportStatus,
+    OrphanDomain,
 )
+from novakube_crds.v1alpha1.instance import InstanceSpec, InstanceStatus
 from novakube_kit.clock import Clock
 from novakube_kit.errors import AlreadyExists, InvalidSpec
+from novakube_kit.events import EventRecorder, regarding
 from novakube_kit.kube import KubePort
 from novakube_kit.objects import Object
 from novakube_kit.resources import resource_of
@@ -36,6 +47,9 @@ from novakube_operator.nodes.heartbeats import Heartbeats
 HYPERVISORS = resource_of(HYPERVISOR)
 REPORTS = resource_of(HYPERVISORREPORT)
 CERTIFICATE_CHECK_S = 3600.0
+ORPHANS = Gauge(
+    "novakube_orphan_domains", "Domains on a node that belong to no Instance.", ["node"]
+)
 log = structlog.get_logger(__name__)
 
 HypervisorObject = Object[HypervisorSpec, HypervisorStatus]
@@ -63,6 +77,7 @@ class NodeStores:
     reports: Store[HypervisorReportSpec, HypervisorReportStatus]
     guests: Store[GuestSpec, GuestStatus]
     aggregates: Store[AggregateSpec, AggregateStatus]
+    instances: Store[InstanceSpec, InstanceStatus]
 
 
 class NodeController:
@@ -77,6 +92,7 @@ class NodeController:
         clock: Clock,
         node_exists: Callable[[str], bool],
         builds: Builds,
+        events: EventRecorder,
     ) -> None:
         """``node_exists(name)``: whether a labelled Node of that name is there now."""
         self._kube = kube
@@ -86,6 +102,7 @@ class NodeController:
         self._clock = clock
         self._node_exists = node_exists
         self._builds = builds
+        self._events = events
         self._complete: set[str] = set()
 
     async def reconcile(self, node: str) -> float | None:
@@ -150,8 +167,10 @@ class NodeController:
             node_exists=exists,
             build_failures=self._builds.failures(node),
             build_failures_max=self._builds.most,
+            orphans=self._orphans(report),
         )
         status = core.hypervisor_status(view, hypervisor.status, self._clock.now())
+        self._alarm(hypervisor, status)
         if status != hypervisor.status:
             body = {
                 "metadata": {"resourceVersion": hypervisor.resource_version},
@@ -164,6 +183,25 @@ class NodeController:
             written = await self._kube.patch(HYPERVISORS, node, body, sub="status")
             self._stores.hypervisors.observe(written)
         return status
+
+    def _orphans(self, report: ReportObject | None) -> tuple[OrphanDomain, ...]:
+        """Domains without a Guest whose Instance is not there to get the next one."""
+        found = report.status.orphans if report is not None else ()
+        return tuple(item for item in found if not self._has_instance(item))
+
+    def _has_instance(self, item: OrphanDomain) -> bool:
+        instance = self._stores.instances.get(item.instance_namespace, item.instance_name)
+        if instance is None:
+            return False
+        id = instance.spec.id or instance.uid
+        return instance.uid == item.instance_uid or id == item.instance_id
+
+    def _alarm(self, hypervisor: HypervisorObject, status: HypervisorStatus) -> None:
+        ORPHANS.labels(hypervisor.name).set(len(status.orphans))
+        found = get_condition(status.conditions, DOMAINS_OWNED)
+        if found is not None and found.status == "False":
+            about = regarding(HYPERVISOR, None, hypervisor.name, hypervisor.uid)
+            self._events.record(about, "Warning", ORPHAN_DOMAINS, found.message)
 
     async def _give_orders(
         self,

@@ -10,6 +10,7 @@ import structlog
 
 from novakube_kit.clock import Clock
 from novakube_kit.errors import NovakubeError
+from novakube_kit.events import EventRecorder
 from novakube_kit.kube import KubePort
 from novakube_kit.store import AnyObject
 from novakube_operator.controllers import Controller
@@ -68,6 +69,7 @@ def node_controller(
     api_url: str,
     wake: Callable[[str], None],
     builds: Builds,
+    events: EventRecorder,
 ) -> Nodes:
     """Builds it; ``wake(node)`` queues a node when its heartbeat begins or stops."""
     authority = Authority(kube, clock, api_url)
@@ -84,12 +86,14 @@ def node_controller(
             reports=stores.of("hypervisorreports"),
             guests=stores.of("guests"),
             aggregates=stores.of("aggregates"),
+            instances=stores.of("instances"),
         ),
         authority,
         heartbeats,
         clock,
         node_exists,
         builds,
+        events,
     )
 
     def keys() -> set[str]:
@@ -117,6 +121,16 @@ def _wakes(
     elif plural == "aggregates":
         for host in {*(old.spec.hosts if old else ()), *(new.spec.hosts if new else ())}:
             yield host, 0.0
+    elif plural == "instances":
+        yield from _of_instance(obj, old, new)
+
+
+def _of_instance(
+    obj: AnyObject, old: AnyObject | None, new: AnyObject | None
+) -> Iterator[tuple[str, float]]:
+    """One that came or went changes whom a node's domains belong to."""
+    if (old is None or new is None) and obj.status.node is not None:
+        yield obj.status.node, ROLLUP_S
 
 
 def _of_guest(

@@ -25,15 +25,14 @@ def with_boot_sector(make: Requests) -> DomainRequest:
     request = make()
     path = request.console_log.with_suffix(".img")
     path.write_bytes(boot_sector_disk())
-    return make(
-        uid=request.identity.instance_id, disks=(DiskFile("vda", path, "raw", "virtio"),)
-    )
+    return make(uid=request.identity.instance_id, disks=(DiskFile("vda", path, "raw", "virtio"),))
 
 
 async def booted(node: Node, request: DomainRequest, times: int = 1) -> None:
     await wait_until(
-        lambda: request.console_log.exists()
-        and request.console_log.read_bytes().count(WORD) >= times,
+        lambda: (
+            request.console_log.exists() and request.console_log.read_bytes().count(WORD) >= times
+        ),
         f"the guest greets {times} times",
         READY_S,
     )
@@ -80,6 +79,7 @@ async def test_every_verb_twice(node: Node, request_of: Requests) -> None:
         (driver.save, "Saved"),
         (driver.start, "Running"),
         (driver.reset, "Running"),
+        (driver.inject_nmi, "Running"),
         (driver.power_off, "Shutoff"),
     ):
         await verb(instance_id)
@@ -98,7 +98,9 @@ async def test_every_verb_twice(node: Node, request_of: Requests) -> None:
 async def test_verbs_that_need_a_running_domain_say_so(node: Node, request_of: Requests) -> None:
     request = request_of()
     await node.driver.define(request)
-    for verb in (node.driver.pause, node.driver.unpause, node.driver.save, node.driver.reset):
+    driver = node.driver
+    verbs = (driver.pause, driver.unpause, driver.save, driver.reset, driver.inject_nmi)
+    for verb in verbs:
         with pytest.raises(HostFailure, match="its domain is off") as refused:
             await verb(request.identity.instance_id)
         assert refused.value.reason == "NotRunning"
@@ -143,9 +145,7 @@ async def test_the_console_is_interactive_and_a_guest_reboot_reboots(
     fd = os.open(terminal, os.O_RDWR | os.O_NOCTTY)
     try:
         os.write(fd, b"x")
-        await wait_until(
-            lambda: request.console_log.read_bytes().endswith(b"x"), "echo", READY_S
-        )
+        await wait_until(lambda: request.console_log.read_bytes().endswith(b"x"), "echo", READY_S)
         os.write(fd, b"r")
         await booted(node, request, times=2)
     finally:
@@ -190,9 +190,7 @@ async def test_a_memory_image_that_cannot_be_restored_is_kept(
     await node.driver.define(request)
     await node.driver.start(instance_id)
     await node.driver.save(instance_id)
-    image = (
-        node.libvirtd.state / "lib/qemu/save" / f"novakube-{request.identity.guest_name}.save"
-    )
+    image = node.libvirtd.state / "lib/qemu/save" / f"novakube-{request.identity.guest_name}.save"
     whole = image.read_bytes()
     for broken in (b"", whole[:20], whole[: len(whole) // 2], b"X" * len(whole)):
         image.write_bytes(broken)

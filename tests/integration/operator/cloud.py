@@ -3,6 +3,7 @@ each with its account's token and the chart's rights."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,9 +14,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from novakube_kit.kube import Json
 from novakube_local.controlplane import ControlPlane
 from novakube_local.kubehttp import ApiError, KubeHttp
+from novakube_operator.manage import main as manage
 from tests.deadlines import EVENT_S, READY_S, STOP_S
 from tests.integration.api.cloud import GROUP, SYSTEM, free_port
 from tests.waiting import wait_until_sync
@@ -39,16 +43,25 @@ class Child:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, **env: str) -> None:
+        """With further settings for this life of it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self._module],
-                env={**os.environ, **self.env}, stdout=log, stderr=log,
+                env={**os.environ, **self.env, **env}, stdout=log, stderr=log,
             )  # fmt: skip
 
     def with_environment(self, **env: str) -> Child:
         """The same process with other settings; it writes into the same log."""
         return Child(self._module, self.env | env, self.log)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that have these labels."""
+        with urllib.request.urlopen(f"http://{self.env['NOVAKUBE_HTTP']}/metrics") as answer:
+            text = answer.read().decode()
+        found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
+        wanted = {f'{key}="{value}"' for key, value in labels.items()}
+        return sum(float(v) for have, v in found if wanted <= set(have.split(",")))
 
     def check(self) -> None:
         assert self._process is not None
@@ -56,7 +69,7 @@ class Child:
 
     def metrics(self) -> dict[str, float]:
         """The process's own /metrics: ``name{labels}`` -> value."""
-        url = f"http://{self._env['NOVAKUBE_HTTP']}/metrics"
+        url = f"http://{self.env['NOVAKUBE_HTTP']}/metrics"
         with urllib.request.urlopen(url, timeout=STOP_S) as answer:
             text = answer.read().decode()
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
@@ -86,6 +99,8 @@ class Cloud:
         self._plane, self._directory = plane, directory
         self.more_agents: dict[str, Child] = {}
         self.agent = self._agent(NODE, directory, "agent")
+        self.host_file = directory / "state" / "fake" / f"{NODE}.json"
+        """What the simulated host has, whatever the API says; it outlives the agent."""
 
     def _agent(self, node: str, directory: Path, name: str, **env: str) -> Child:
         return Child(
@@ -96,11 +111,11 @@ class Cloud:
                 "NOVAKUBE_DRIVER": "fake",
                 "NOVAKUBE_STATE_DIR": str(directory / "state"),
                 "NOVAKUBE_AGENT_LISTEN": "127.0.0.1:0",
+                "NOVAKUBE_FAKE": json.dumps({"persist": True}),
             }
             | env,
             directory / f"{name}.log",
         )
-
     def add_node(self, node: str, **env: str) -> None:
         """One more node with an agent of its own; ``env``: settings of the agent."""
         label = {"novakube.dev/hypervisor": "true"}
@@ -132,6 +147,13 @@ class Cloud:
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints, as an administrator."""
         return self._plane.kubectl(*arguments)
+    def manage(self, *args: str) -> None:
+        """``novakube-manage`` as the cluster's administrator."""
+        env = {"NOVAKUBE_API_SERVER": "", "KUBECONFIG": str(self._plane.kubeconfig)}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            manage(args)
 
     def path(self, plural: str, name: str = "", namespace: str | None = "") -> str:
         where = f"{GROUP}/namespaces/{namespace}" if namespace else GROUP

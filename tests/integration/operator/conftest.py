@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,13 @@ IMAGE = {
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    directory = tmp_path_factory.mktemp("operator")
+    with a_cloud(tmp_path_factory.mktemp("operator")) as cloud:
+        yield cloud
+
+
+@contextlib.contextmanager
+def a_cloud(directory: Path) -> Iterator[Cloud]:
+    """A control plane with one node, its operator and its agent."""
     with ControlPlane(directory / "plane", controller_manager=True) as plane:
         plane.admin().call("POST", "/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
         plane.kubectl("apply", "--server-side", "-f", "-", stdin=rendered_chart())
@@ -53,6 +61,11 @@ def empty(cloud: Cloud) -> str:
 @pytest.fixture
 def namespace(cloud: Cloud, empty: str) -> str:
     """A namespace with an image and a network, ready to be used."""
+    return furnished(cloud, empty)
+
+
+def furnished(cloud: Cloud, empty: str) -> str:
+    """The namespace once it has an image and a network."""
     cloud.make("Image", "guest", IMAGE, empty)
     cloud.make("Network", "net", {}, empty)
     cloud.make("Subnet", "net-v4", {"network": {"name": "net"}, "cidr": "10.20.0.0/24"}, empty)

@@ -75,7 +75,7 @@ def test_writes_of_a_create(cloud: Cloud, namespace: str) -> None:
     made = cloud.writes() - before
     ours = {name: n for name, n in made.items() if name.split(" ")[1] not in COALESCED}
     print(f"writes of a create: {sum(ours.values())} {ours}, events {made['POST events']}")
-    assert sum(ours.values()) <= 9, ours
+    assert sum(ours.values()) <= 8, ours
     assert made["POST events"] <= 3
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from novakube_agent.drivers.fake import FakeState
-from novakube_agent.model import DESTRUCTIVE
+from novakube_agent.model import DESTRUCTIVE, EnsureNics
 from novakube_agent.settings import FakeSettings
 from novakube_crds.v1alpha1.guest import GuestRequest
 from novakube_crds.v1alpha1.hypervisorreport import HypervisorReportSpec
-from tests.fakes.host import Agent, StatusSink, a_guest, revised, uid
+from tests.fakes.host import Agent, Crash, StatusSink, a_guest, revised, uid
 
 ID = uid(101)
 
@@ -68,9 +68,7 @@ async def test_orders(
     assert status.stop_reason == ("Ordered" if want_state == "Stopped" else None)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "want_state"), [("Stopped", "Stopped"), ("Paused", "Paused")]
-)
+@pytest.mark.parametrize(("wanted", "want_state"), [("Stopped", "Stopped"), ("Paused", "Paused")])
 async def test_first_order_other_than_running(agent: Agent, wanted: str, want_state: str) -> None:
     status = await agent.settle(a_guest(power_state=wanted))
     assert (status.phase, status.power_state) == ("Ready", want_state)
@@ -229,6 +227,65 @@ async def test_an_interrupted_reboot_is_not_repeated(tmp_path: Path) -> None:
     assert status.power_state == "Running"
 
 
+def a_request(kind: str) -> GuestRequest:
+    return GuestRequest.model_validate({"uid": uid(78), "type": kind})
+
+
+async def test_a_crash_dump_is_one_interrupt(agent: Agent) -> None:
+    guest = a_guest()
+    await agent.settle(guest)
+    asked = revised(guest, request=a_request("CrashDump"))
+    for _ in range(2):
+        status = await agent.settle(asked)
+        assert status.request is not None
+        assert (status.request.state, status.power_state) == ("Succeeded", "Running")
+    assert agent.state.stored.interrupts == {ID: 1}
+
+
+async def test_an_interrupted_crash_dump_is_not_repeated(agent: Agent, tmp_path: Path) -> None:
+    guest = a_guest()
+    await agent.settle(guest)
+    asked = revised(guest, request=a_request("CrashDump"))
+    agent.host.crash_after = len(agent.host.done) + 2  # taken up, sent, not answered
+    with pytest.raises(Crash):
+        await agent.settle(asked)
+    later = await restarted(agent, tmp_path)
+    status = await later.settle(asked)
+    assert status.request is not None
+    assert status.request.state == "Interrupted"
+    assert agent.state.stored.interrupts == {ID: 1}
+
+
+async def test_a_crash_dump_of_a_guest_that_is_off(agent: Agent) -> None:
+    guest = revised(a_guest(), power_state="Running")
+    await agent.settle(guest)
+    guest = revised(guest, power_state="Stopped", power_sequence=2)
+    await agent.settle(guest)
+    status = await agent.settle(revised(guest, request=a_request("CrashDump")))
+    assert status.request is not None
+    assert status.request.state == "Failed"
+    assert status.request.message == "the guest is Stopped; only a running one takes an interrupt"
+
+
+@pytest.mark.parametrize("kind", ["ResetNetwork", "InjectNetworkInfo"])
+async def test_plumbing_is_ensured_again(agent: Agent, tmp_path: Path, kind: str) -> None:
+    guest = a_guest()
+    await agent.settle(guest)
+    nic = guest.spec.nics[0].model_copy(update={"mtu": 1400})
+    asked = revised(guest, request=a_request(kind), nics=[nic])
+    agent.host.crash_after = len(agent.host.done) + 1
+    with pytest.raises(Crash):
+        await agent.settle(asked)
+    later = await restarted(agent, tmp_path)
+    status = await later.settle(asked)
+    assert status.request is not None
+    assert (status.request.state, status.power_state) == ("Succeeded", "Running")
+    assert [action for action in later.host.done if isinstance(action, EnsureNics)]
+    journal = later.journals.get(guest.uid)
+    assert journal is not None
+    assert journal.nics == (nic,)
+
+
 async def test_teardown_leaves_nothing(agent: Agent) -> None:
     guest = a_guest()
     await agent.settle(guest)
@@ -244,9 +301,7 @@ async def test_teardown_leaves_nothing(agent: Agent) -> None:
 async def test_no_room(tmp_path: Path) -> None:
     settings = FakeSettings(memory_mib=700, vcpus=1)
     orders = HypervisorReportSpec(reserved_memory_mib=500)
-    agent = Agent(
-        FakeState("n1"), tmp_path, StatusSink(), {}, settings=settings, orders=orders
-    )
+    agent = Agent(FakeState("n1"), tmp_path, StatusSink(), {}, settings=settings, orders=orders)
     await agent.start()
     assert (await agent.settle(a_guest(instance=1))).phase == "Ready"
     status = await agent.settle(a_guest(instance=2))

@@ -22,12 +22,15 @@ POWER = ("Running", "Stopped", "Paused", "Suspended")
 
 orders = st.tuples(st.just("order"), st.sampled_from(POWER))
 reboots = st.tuples(st.just("reboot"), st.sampled_from(["Soft", "Hard"]))
+requests = st.tuples(
+    st.just("request"), st.sampled_from(["CrashDump", "ResetNetwork", "InjectNetworkInfo"])
+)
 outside = st.tuples(
     st.just("outside"),
     st.sampled_from(["guest_shuts_down", "virsh_destroy", "crash", "undefine", "reboot_host"]),
 )
 kills = st.tuples(st.just("kill"), st.integers(1, 8))
-histories = st.lists(st.one_of(orders, reboots, outside, kills), max_size=6)
+histories = st.lists(st.one_of(orders, reboots, requests, outside, kills), max_size=6)
 LIMITS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
@@ -87,6 +90,10 @@ class World:
                     uid=uid(7000 + self.requests), type="Reboot", parameters={"type": type_}
                 )
                 self.guest = revised(self.guest, request=request)
+            case "request", str(type_):
+                self.requests += 1
+                asked = {"uid": uid(7000 + self.requests), "type": type_}
+                self.guest = revised(self.guest, request=GuestRequest.model_validate(asked))
             case "outside", str(name):
                 await self._outside(name)
                 return
@@ -160,9 +167,7 @@ async def test_another_incarnations_domain_is_never_touched(
         fake = FakeState("n1")
         agent = await Agent(fake, Path(directory), StatusSink(), {}).start()
         guest = a_guest(2, power_state=wanted)
-        other = replace(
-            FOREIGN, instance_id=ID, guest_uid=uid(42), incarnation=3 if newer else 1
-        )
+        other = replace(FOREIGN, instance_id=ID, guest_uid=uid(42), incarnation=3 if newer else 1)
         agent.outside.foreign(other)
         fake.put(replace(fake.facts(ID), state=state))  # type: ignore[arg-type]
         if disks:

@@ -10,7 +10,7 @@ import pytest
 from novakube_crds.conditions import get_condition, set_condition
 from novakube_crds.v1alpha1.guest import GuestDisk, GuestSpec, InstanceIdentity
 from novakube_crds.v1alpha1.hypervisor import HypervisorSpec, HypervisorStatus
-from novakube_crds.v1alpha1.hypervisorreport import HypervisorReportStatus
+from novakube_crds.v1alpha1.hypervisorreport import HypervisorReportStatus, OrphanDomain
 from novakube_kit.kube import Resource
 from novakube_operator.core.nodes import (
     SILENT_AFTER_S,
@@ -101,6 +101,29 @@ def test_a_second_look_changes_nothing(case: str) -> None:
         heartbeat=Heartbeat(view.heartbeat.age_s and view.heartbeat.age_s + 0.5, view.heartbeat.at),
     )
     assert hypervisor_status(later, first, NOW + timedelta(seconds=9)) == first
+
+
+ORPHAN = OrphanDomain(
+    instance_id=UID, guest_uid=UID, incarnation=1, instance_namespace="demo",
+    instance_name="web", instance_uid=UID, state="Running",
+)  # fmt: skip
+
+
+def test_domains_of_nobody_are_kept_reported_and_destroyed_on_an_order_only() -> None:
+    alone = replace(VIEW, orphans=(ORPHAN,))
+    status = hypervisor_status(alone, HypervisorStatus(), NOW)
+    owned = get_condition(status.conditions, "DomainsOwned")
+    assert owned is not None
+    assert (owned.status, owned.reason) == ("False", "OrphanDomains")
+    assert "demo/web" in owned.message
+    assert (status.orphans, status.fenced) == ([ORPHAN], [])
+    # The order reaches orphans only: a UID that belongs to an Instance is not destroyed by it.
+    ordering = replace(VIEW, spec=HypervisorSpec(destroy_orphans=[UID]))
+    assert hypervisor_status(ordering, status, NOW).fenced == []
+    ordered = hypervisor_status(replace(ordering, orphans=(ORPHAN,)), status, NOW)
+    assert ordered.fenced == [UID]
+    gone = HypervisorReportStatus(driver="libvirt", fenced_gone=[UID])
+    assert hypervisor_status(replace(ordering, report=gone), ordered, NOW).fenced == []
 
 
 def guest(vcpus: int, memory: int, *disks: int) -> GuestSpec:

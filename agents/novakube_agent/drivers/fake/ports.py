@@ -95,6 +95,9 @@ class FakeDriver:
         missing = self._state.stored.disks.get(facts.identity.guest_name)
         if facts.disks_bytes and not missing:
             raise HostFailure(f"disks of {facts.identity.guest_name} are missing")
+        if facts.state != "Saved":
+            starts = self._state.stored.starts
+            starts[instance_id] = starts.get(instance_id, 0) + 1
         self._state.turn(instance_id, "Running")
 
     async def shutdown(self, instance_id: str) -> None:
@@ -130,6 +133,16 @@ class FakeDriver:
     async def reset(self, instance_id: str) -> None:
         """Nothing of it shows."""
         await self._state.step("reset")
+
+    async def inject_nmi(self, instance_id: str) -> None:
+        """Counted; must be on."""
+        await self._state.step("inject_nmi")
+        facts = self._state.facts(instance_id)
+        if facts.state not in _ON:
+            raise HostFailure(f"domain {instance_id} is {facts.state}; it takes no interrupt")
+        interrupts = self._state.stored.interrupts
+        interrupts[instance_id] = interrupts.get(instance_id, 0) + 1
+        self._state.changed()
 
     async def undefine(self, instance_id: str) -> None:
         """Must be off; tolerant of absence."""

@@ -30,6 +30,10 @@ class Stored:
     nics: dict[str, str] = field(default_factory=dict)
     """Port UID -> Guest name."""
     images: set[str] = field(default_factory=set)
+    interrupts: dict[str, int] = field(default_factory=dict)
+    """Instance id -> non-maskable interrupts it got."""
+    starts: dict[str, int] = field(default_factory=dict)
+    """Instance id -> starts from cold so far: tells one life of a domain from the next."""
 
 
 _STORED: TypeAdapter[Stored] = TypeAdapter(Stored)

@@ -184,6 +184,10 @@ class LibvirtDriver:
         """Presses the reset button. HostFailure ``NotRunning`` when it is off."""
         await self._verb("reset", libvirt_domains.reset, instance_id)
 
+    async def inject_nmi(self, instance_id: str) -> None:
+        """Sends a non-maskable interrupt. HostFailure ``NotRunning`` when it is off."""
+        await self._verb("inject an NMI into", libvirt_domains.inject_nmi, instance_id)
+
     async def undefine(self, instance_id: str) -> None:
         """Removes the definition and all that libvirt keeps for it. HostBusy while it is on."""
         await self._verb("undefine", libvirt_domains.undefine, instance_id)
