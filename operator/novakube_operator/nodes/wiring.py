@@ -113,14 +113,12 @@ def _wakes(
     if plural == "hypervisors":
         yield obj.name, 0.0
     elif plural == "hypervisorreports":
-        node = node_of_namespace(obj.namespace)
-        if node is not None:
-            yield node, 0.0
+        yield from ((node, 0.0) for node in [node_of_namespace(obj.namespace)] if node is not None)
     elif plural == "guests":
         yield from _of_guest(obj, old, new)
     elif plural == "aggregates":
-        for host in {*(old.spec.hosts if old else ()), *(new.spec.hosts if new else ())}:
-            yield host, 0.0
+        hosts = {*(old.spec.hosts if old else ()), *(new.spec.hosts if new else ())}
+        yield from ((host, 0.0) for host in hosts)
     elif plural == "instances":
         yield from _of_instance(obj, old, new)
 

@@ -17,6 +17,8 @@ from novakube_operator.instances.context import BUILDING_AFTER_S, Context
 from novakube_operator.instances.controller import InstanceController
 from novakube_operator.instances.patience import Patience
 from novakube_operator.lifecycle import Lifecycle
+from novakube_operator.quotas.admission import Admission
+from novakube_operator.quotas.ledger import Ledger
 from novakube_operator.sql.history import History
 from novakube_operator.stores import Stores
 from tests.fakes.clock import ManualClock
@@ -46,6 +48,7 @@ async def test_no_write_for_a_guest_made_a_moment_ago() -> None:
     context = Context(
         kube, stores, Capacity(), EventRecorder(kube, "test", clock=clock), cast("History", None),
         clock, lambda: 1, 1800.0, Lifecycle(clock, lambda: True),
+        Admission(Ledger(stores), stores, kube, clock, lambda: 1), 0.0,
     )  # fmt: skip
     spec: Json = {"flavor": {"name": "f"}, "image": {"name": "i"}}
     instance = kube.seed(INSTANCES, body("Instance", "web", "t", spec))
