@@ -198,7 +198,7 @@ def _gone(obj: AnyObject, guest: AnyObject, facts: Facts) -> Outcome:
 def _building(obj: AnyObject, guest: AnyObject, facts: Facts) -> Outcome:
     age = (facts.now - guest.created_at).total_seconds()
     status, first = guest.status, not _ran(obj, guest)
-    order = _stamp(guest, facts)
+    order = _stamp(obj, guest, facts)
     if order.teardown:
         return Outcome(obj.status, order)
     if first and age > facts.build_deadline_s:
@@ -228,11 +228,11 @@ def _building(obj: AnyObject, guest: AnyObject, facts: Facts) -> Outcome:
     return Outcome(draft.done(), order, look_again_s=left)
 
 
-def _stamp(guest: AnyObject, facts: Facts) -> GuestOrder:
+def _stamp(obj: AnyObject, guest: AnyObject, facts: Facts) -> GuestOrder:
     """The first boot of an earlier leader's Guest waits on its node for the leader's word."""
     first = guest.status.started_at is None and guest.status.phase in ("Pending", "Building")
     stale = first and guest.spec.epoch < facts.epoch
-    if stale and facts.apart:
+    if stale and facts.apart and not _ran(obj, guest):
         return GuestOrder(teardown=True)
     return GuestOrder(epoch=facts.epoch if stale else None)
 

@@ -150,13 +150,7 @@ class InstanceController:
         self, old: AnyObject | None, new: AnyObject | None
     ) -> Iterator[tuple[Key, float]]:
         """Domains without a Guest came or went."""
-        before = (
-            {(i.instance_namespace, i.instance_name) for i in old.status.orphans} if old else set()
-        )
-        after = (
-            {(i.instance_namespace, i.instance_name) for i in new.status.orphans} if new else set()
-        )
-        for key in before ^ after:
+        for key in _strays(old) ^ _strays(new):
             yield key, 0.0
 
     def _waiting(self) -> Iterator[tuple[Key, float]]:

@@ -92,12 +92,13 @@ guests = st.builds(
     ).map(without_none),
 )
 facts = st.builds(
-    lambda epoch, deadline_s, silent: replace(
-        FACTS, epoch=epoch, build_deadline_s=deadline_s, silent=silent
+    lambda epoch, deadline_s, silent, apart: replace(
+        FACTS, epoch=epoch, build_deadline_s=deadline_s, silent=silent, apart=apart
     ),
     st.integers(0, 5),
     st.sampled_from([1.0, 3600.0]),
     st.sampled_from([None, "node n1: no heartbeat"]),
+    st.booleans(),
 )
 
 
@@ -163,6 +164,13 @@ def test_the_build_deadline_names_the_cause_and_ends_it() -> None:
 def test_a_first_boot_of_an_earlier_leader_is_confirmed(epoch: int, stamped: int | None) -> None:
     outcome = plan(an_instance(), a_guest(), replace(FACTS, epoch=epoch))
     assert outcome.order.epoch == stamped
+
+
+def test_a_first_boot_apart_from_its_group_is_ended_but_no_adoption() -> None:
+    late = replace(FACTS, epoch=9, apart=True)
+    assert plan(an_instance(), a_guest(), late).order == GuestOrder(teardown=True)
+    adopting = a_guest({"adopt": "00000000-0000-4000-8000-00000000000a"})
+    assert plan(an_instance(status=RAN), adopting, late).order == GuestOrder(epoch=9)
 
 
 def test_a_guest_that_ran_needs_no_confirmation() -> None:
