@@ -26,21 +26,27 @@ PUBLIC_KEY = (
 )
 IMAGE = {
     "diskFormat": "qcow2",
-    "source": {"url": "http://192.0.2.10/guest.qcow2", "sha256": "0" * 64},
+    "source": {"url": "http://192.0.2.10/guest.qcow2", "checksum": f"sha256:{'0' * 64}"},
 }
 FLAVOR = {"vcpus": 1, "memoryMiB": 128, "rootGiB": 1}
+HARD = {"instances": 10**5, "cores": 10**5, "memoryMiB": 10**8, "ports": 10**5, "networks": 10**4,
+        "subnets": 10**4}  # fmt: skip
+"""Limits that are counted and never met."""
 T = TypeVar("T")
 STALLED_S = 120.0
 """No object made progress for so long: the run is given up."""
 
 
 def prepare(admin: KubeHttp, networks: int) -> None:
-    """A project's namespace with what its Instances refer to.
+    """A project's namespace with its Quota and what its Instances refer to.
 
     A network lives on one node for now, so there is one for each node.
     """
-    label = {"novakube.dev/project-id": PROJECT}
-    admin.ensure("/api/v1/namespaces", {"metadata": {"name": NAMESPACE, "labels": label}})
+    admin.ensure("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    # Before the project: the operator makes one with the usual limits as soon as it is bound.
+    _make(admin, "Quota", "quota", {"hard": HARD}, NAMESPACE)
+    label = {"metadata": {"labels": {"novakube.dev/project-id": PROJECT}}}
+    admin.call("PATCH", f"/api/v1/namespaces/{NAMESPACE}", label, "application/merge-patch+json")
     _make(admin, "Flavor", "tiny", FLAVOR, None)
     _make(admin, "KeyPair", "bench", {"userID": "bench", "publicKey": PUBLIC_KEY}, None)
     _make(admin, "Image", "guest", IMAGE, NAMESPACE)

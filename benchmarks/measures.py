@@ -14,7 +14,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE", "APPLY"})
 ROLLUPS = frozenset(
     {"networks/status", "subnets/status", "hypervisors/status", "hypervisorreports/status",
-     "quotas/status", "addressslices"}
+     "addressslices"}
 )  # fmt: skip
 """One write per object and interval, however many creates: counted apart."""
 LEASES = "leases"
