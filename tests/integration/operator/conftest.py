@@ -17,7 +17,7 @@ from tests.integration.operator.cloud import SHA256, Cloud
 FLAVOR = {"vcpus": 1, "memoryMiB": 128, "rootGiB": 1}
 IMAGE = {
     "diskFormat": "qcow2",
-    "source": {"url": "http://192.0.2.10/guest.qcow2", "sha256": SHA256},
+    "source": {"url": "http://192.0.2.10/guest.qcow2", "checksum": f"sha256:{SHA256}"},
 }
 
 
