@@ -256,7 +256,10 @@ def after_failure(desired: Desired, seen: Observed, error: NovakubeError) -> Jou
         return answered(journal, "Failed", error.message)
     if journal.done_sequence == 0:
         verdict = Verdict("Failed", error.reason, error.message, desired.generation)
-        return replace(journal, verdict=verdict, order=None)
+        ended = replace(journal, verdict=verdict, order=None)
+        # Journaled before the start, in case this process dies of it; the node refused it.
+        never_ran = journal.adopted is None and power_state(seen.domain) == "Stopped"
+        return replace(ended, started_at=None) if never_ran else ended
     return replace(
         journal,
         order=None,

@@ -393,6 +393,19 @@ async def test_a_final_failure_waits_for_a_new_spec(tmp_path: Path) -> None:
     assert (await agent.settle(revised(guest, hostname="other"))).phase == "Ready"
 
 
+async def test_a_first_start_that_the_node_refused_is_no_start(tmp_path: Path) -> None:
+    """Else no other node is tried: what may have run must not be lost."""
+    state = FakeState("n1", failures={"start": "no such machine"})
+    agent = await Agent(state, tmp_path, StatusSink(), {}).start()
+    guest = a_guest()
+    status = await agent.settle(guest)
+    assert (status.phase, status.started_at) == ("Failed", None)
+    state.failures.clear()
+    status = await agent.settle(revised(guest, hostname="other"))
+    assert status.phase == "Ready"
+    assert status.started_at is not None
+
+
 async def test_a_failed_order_is_told_and_not_repeated(agent: Agent) -> None:
     guest = a_guest()
     await agent.settle(guest)
