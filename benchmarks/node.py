@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from novakube_local import members
-from novakube_local.layout import Layout
+from novakube_local.layout import NODE_STATE, Layout
 
 FIRST_LINE = b"Linux version"
 """The kernel's first line on the console (init/version.c)."""
@@ -82,7 +82,8 @@ class Node:
         base.unlink(missing_ok=True)
         base.hardlink_to(source / "vda.base")
         text = self.run("virsh", "dumpxml", "--inactive", f"novakube-{guest}")
-        document = ET.fromstring(text.replace(str(source), str(folder)))
+        seen_by_libvirt = f"{NODE_STATE}/guests/{guest}"
+        document = ET.fromstring(text.replace(seen_by_libvirt, str(folder)))
         metadata = document.find("metadata")
         if metadata is not None:
             document.remove(metadata)  # else the agent would see an orphan of its own
