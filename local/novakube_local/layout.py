@@ -31,7 +31,7 @@ API_PORT = 8774
 NODE_STATE = "/run/novakube-state"
 """A node's own path to its agent's state. It does not lead through the clone's parents, which
 may be closed to dnsmasq's user, as root's home is."""
-KEPT = ("bin", "go", "guest-image")
+KEPT = ("bin", "go", "guest-image", "fresh")
 """Folders of ``.local`` that outlive the cloud: results of long builds."""
 MARK = "NOVAKUBE_LOCAL_CLOUD"
 """In the environment of every process of a cloud; names its folder."""
