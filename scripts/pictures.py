@@ -21,8 +21,13 @@ width="{width}" height="{height}" role="img" aria-label="{label}">
 <circle cx="18" cy="16" r="5" fill="#ff5f57"/><circle cx="36" cy="16" r="5" fill="#febc2e"/>\
 <circle cx="54" cy="16" r="5" fill="#28c840"/>
 <g font-family="ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="14" \
-fill="#c9d1d9" xml:space="preserve">
+fill="#c9d1d9">
 """
+
+
+def spaced(line: str) -> str:
+    """A line whose spaces no browser draws together: columns stay columns."""
+    return escape(line).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def draw(text: str, label: str) -> str:
@@ -34,7 +39,7 @@ def draw(text: str, label: str) -> str:
     for number, line in enumerate(lines, 1):
         style = ' fill="#7ee787" font-weight="bold"' if line.startswith("$") else ""
         y = BAR + LINE * number - 4
-        rows.append(f'<text x="{MARGIN}" y="{y}"{style}>{escape(line)}</text>\n')
+        rows.append(f'<text x="{MARGIN}" y="{y}"{style}>{spaced(line)}</text>\n')
     return "".join(rows) + "</g>\n</svg>\n"
 
 
