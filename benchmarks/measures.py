@@ -17,6 +17,7 @@ ROLLUPS = frozenset(
      "addressslices"}
 )  # fmt: skip
 """One write per object and interval, however many creates: counted apart."""
+QUOTA = "PATCH quotas/status"
 LEASES = "leases"
 EVENTS = "events"
 REVIEWS = frozenset({"tokenreviews", "subjectaccessreviews", "serviceaccounts/token"})
@@ -68,14 +69,24 @@ class Ledger:
     leases: int
 
 
-def ledger(before: Counter[str], after: Counter[str]) -> Ledger:
-    """What was written between two counts."""
+def ledger(before: Counter[str], after: Counter[str], creates: int | None = None) -> Ledger:
+    """What was written between two counts.
+
+    Args:
+        before: a count.
+        after: a later one.
+        creates: how many; a Quota is written ahead at most once for each, and more often only
+            to tell its use, which is a rollup. None: all its writes are creates' own.
+    """
     made = dict((after - before).items())
+    told = 0 if creates is None else max(0, made.get(QUOTA, 0) - creates)
     target = {what: what.partition(" ")[2] for what in made}
     apart = ROLLUPS | REVIEWS | {EVENTS, LEASES}
+    objects = Counter({what: n for what, n in made.items() if target[what] not in apart})
+    rollups = Counter({what: n for what, n in made.items() if target[what] in ROLLUPS})
     return Ledger(
-        objects={what: n for what, n in made.items() if target[what] not in apart},
-        rollups={what: n for what, n in made.items() if target[what] in ROLLUPS},
+        objects=dict(objects - Counter({QUOTA: told})),
+        rollups=dict(rollups + Counter({QUOTA: told})),
         events=sum(n for what, n in made.items() if target[what] == EVENTS),
         leases=sum(n for what, n in made.items() if target[what] == LEASES),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from benchmarks.controlplane import Run, Settings, _result
-from benchmarks.measures import api_writes, ledger, parse
+from benchmarks.measures import QUOTA, api_writes, ledger, parse
 from benchmarks.results import percentile
 
 PAGE = """\
@@ -50,3 +52,11 @@ def test_percentile_is_the_nearest_rank(share: float, value: int) -> None:
 def test_a_run_that_counted_nothing_makes_no_figures() -> None:
     with pytest.raises(AssertionError):
         _result(Settings(1, 1, 1, quick=True), Run())
+
+
+def test_a_quota_is_written_ahead_at_most_once_for_each_create() -> None:
+    made = ledger(Counter(), Counter({QUOTA: 5, "POST guests": 4}), creates=4)
+    assert made.objects == {QUOTA: 4, "POST guests": 4}
+    assert made.rollups == {QUOTA: 1}
+    batched = ledger(Counter(), Counter({QUOTA: 2, "POST guests": 4}), creates=4)
+    assert (batched.objects[QUOTA], batched.rollups) == (2, {})
