@@ -217,7 +217,7 @@ def undisturbed(cloud: CrashCloud, operation: str) -> None:
     settle(cloud, operation, number)
 
 
-def survive(cloud: CrashCloud, clean: Json, case: Case) -> None:
+def must_survive(cloud: CrashCloud, clean: Json, case: Case) -> None:
     """Kills the victim there; all must be in order afterwards."""
     prepare(cloud, case.operation)
     number = nonce()

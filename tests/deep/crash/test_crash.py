@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.deep.crash.cloud import CrashCloud, Json
-from tests.deep.crash.matrix import OPERATIONS, Case, cases, read_trace, survive
+from tests.deep.crash.matrix import OPERATIONS, Case, cases, must_survive, read_trace
 from tests.deep.crash.trace import PERIODIC, run_once
 
 CASES = list(cases(read_trace()))
@@ -34,4 +34,4 @@ def test_the_trace_has_every_step_of_an_undisturbed_run(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_killed_between_two_steps(cloud: CrashCloud, clean: Json, case: Case) -> None:
-    survive(cloud, clean, case)
+    must_survive(cloud, clean, case)

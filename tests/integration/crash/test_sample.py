@@ -12,7 +12,7 @@ import random
 import pytest
 
 from tests.deep.crash.cloud import CrashCloud, Json
-from tests.deep.crash.matrix import Case, cases, read_trace, survive
+from tests.deep.crash.matrix import Case, cases, must_survive, read_trace
 from tests.record import commit
 
 SAMPLE = 16
@@ -29,4 +29,4 @@ def sample() -> list[Case]:
 def test_killed_between_two_steps(cloud: CrashCloud, clean: Json, number: int) -> None:
     case = sample()[number]
     print(f"NOVAKUBE_SEED={SEED}: {case.id}")
-    survive(cloud, clean, case)
+    must_survive(cloud, clean, case)
