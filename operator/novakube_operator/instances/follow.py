@@ -9,7 +9,8 @@ from novakube_crds.v1alpha1.hypervisor import AGENT_ALIVE
 from novakube_kit.errors import NotFound
 from novakube_kit.objects import Object
 from novakube_operator.core.accept import Accepted, NotAcceptable, accept
-from novakube_operator.core.follow import Facts, Outcome, plan
+from novakube_operator.core.follow import plan
+from novakube_operator.core.outcome import Facts, Outcome
 from novakube_operator.instances.context import RESOURCES, Context
 from novakube_operator.instances.pinning import pin_image
 from novakube_operator.instances.placement import breaks_affinity

@@ -11,7 +11,8 @@ from novakube_crds.v1alpha1.guest import GUEST
 from novakube_crds.v1alpha1.instance import INSTANCE
 from novakube_kit.kube import Json
 from novakube_kit.objects import Object, parse
-from novakube_operator.core.follow import Facts, GuestOrder, Outcome, plan
+from novakube_operator.core.follow import plan
+from novakube_operator.core.outcome import Facts, GuestOrder, Outcome
 from novakube_operator.core.power import refusal
 
 AnyObject = Object[Any, Any]

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from novakube_crds.conditions import get_condition, rfc3339
-from novakube_operator.core.follow import GuestOrder, plan
+from novakube_operator.core.follow import plan
+from novakube_operator.core.outcome import GuestOrder
 from tests.unit.operator_core.plan_objects import (
     FACTS,
     MADE,
