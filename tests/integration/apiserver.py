@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.deadlines import READY_S, STOP_S
+from tests.ports import free_port
 from tests.waiting import wait_until_sync
 
 ADMIN_TOKEN = "admin-of-contract-tests"
@@ -31,13 +31,6 @@ def program(name: str) -> str:
     if found is None:
         raise AssertionError(f"{name} is neither in KUBEBUILDER_ASSETS nor on PATH")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class ApiServer:

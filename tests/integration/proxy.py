@@ -11,7 +11,8 @@ import ssl
 from types import TracebackType
 from typing import Self
 
-from tests.integration.apiserver import ApiServer, free_port
+from tests.integration.apiserver import ApiServer
+from tests.ports import free_port
 
 
 class FaultyProxy:

@@ -24,7 +24,8 @@ async def delete(context: Context, obj: AnyObject, guests: tuple[AnyObject, ...]
     if FINALIZER not in obj.finalizers:
         return None
     if guests:
-        await _refuse_while_crd_goes(context)
+        if not all(_ordered(guest) for guest in guests):
+            await _refuse_while_crd_goes(context)
         if obj.status.state != "Deleting":
             draft = Draft(obj, context.clock.now())
             draft.working("Deleting", "Deleting", "its guest is being taken down")
@@ -42,6 +43,11 @@ async def delete(context: Context, obj: AnyObject, guests: tuple[AnyObject, ...]
     await context.release(obj)
     context.event(obj, "Deleted", "gone, with every trace on its node")
     return None
+
+
+def _ordered(guest: AnyObject) -> bool:
+    """Whether its end was ordered before: then nothing is left to refuse, nor to ask for."""
+    return guest.spec.teardown is not None or guest.status.phase == "Gone"
 
 
 async def _end(context: Context, guest: AnyObject) -> None:

@@ -26,7 +26,8 @@ from novakube_kit.kube_aio import AioKube
 from novakube_kit.resources import LEASES, NAMESPACES, ROLEBINDINGS, ROLES, SERVICEACCOUNTS
 from tests.deadlines import EVENT_S, READY_S, STOP_S
 from tests.fakes.host import a_spec
-from tests.integration.apiserver import ApiServer, free_port
+from tests.integration.apiserver import ApiServer
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 REPORTS = Resource("novakube.dev", "v1alpha1", "hypervisorreports")

@@ -23,11 +23,12 @@ from novakube_kit.kube import Json
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.tokens import StaticToken
 from novakube_local.chart import render_chart
-from novakube_local.controlplane import ControlPlane, free_ports
+from novakube_local.controlplane import ControlPlane
 from novakube_local.kubehttp import KubeHttp
 from novakube_operator.core.certificates import Pair, new_leaf
 from novakube_operator.nodes.authority import Authority
 from tests.deadlines import EVENT_S, READY_S, STOP_S
+from tests.ports import free_port
 from tests.waiting import wait_until_sync
 
 ROOT = Path(__file__).parents[3]
@@ -35,10 +36,6 @@ PLUGIN = ROOT / "api" / "plugin" / "kubectl-novakube"
 SYSTEM = "novakube-system"
 GROUP = "/apis/novakube.dev/v1alpha1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-
-
-def free_port() -> int:
-    return free_ports().etcd
 
 
 def rendered_chart() -> str:

@@ -18,13 +18,13 @@ from tests.integration.api.cloud import (
     Agent,
     ApiProcess,
     account,
-    free_port,
     published_by_operator,
     put_hypervisor,
     put_instance,
     rendered_chart,
     tls_files,
 )
+from tests.ports import free_port
 from tests.waiting import wait_until_sync
 
 LOG = b"".join(b"[%8d] line of the boot\n" % number for number in range(10_000))

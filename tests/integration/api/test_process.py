@@ -12,8 +12,9 @@ from pathlib import Path
 from cryptography import x509
 
 from tests.deadlines import EVENT_S, READY_S
-from tests.integration.api.cloud import ApiProcess, free_port, tls_files, write_files
+from tests.integration.api.cloud import ApiProcess, tls_files, write_files
 from tests.integration.api.conftest import World
+from tests.ports import free_port
 from tests.waiting import wait_until_sync
 
 

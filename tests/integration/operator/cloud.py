@@ -21,7 +21,8 @@ from novakube_local.controlplane import ControlPlane
 from novakube_local.kubehttp import ApiError, KubeHttp
 from novakube_operator.manage import main as manage
 from tests.deadlines import EVENT_S, READY_S, STOP_S
-from tests.integration.api.cloud import GROUP, SYSTEM, free_port
+from tests.integration.api.cloud import GROUP, SYSTEM
+from tests.ports import free_port
 from tests.waiting import wait_until_sync
 
 NODE = "n1"

@@ -13,10 +13,10 @@ import pytest
 
 from novakube_kit.kube import Json
 from tests.deadlines import EVENT_S, READY_S
-from tests.integration.api.cloud import free_port
 from tests.integration.operator.cloud import MERGE, Child, Cloud, condition
 from tests.integration.operator.conftest import FLAVOR, IMAGE
 from tests.integration.operator.test_create import COALESCED, WEB, guests_of
+from tests.ports import free_port
 from tests.waiting import wait_until_sync
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGSFGr1qIQIBn5MVFlVB5Io6nNJTDmPFsGkcNQzBBzUf me"

@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from tests.deadlines import DATABASE_S, STOP_S
+from tests.ports import free_port
 from tests.waiting import wait_until_sync
 
 USER = "novakube"
@@ -33,13 +33,6 @@ def program(name: str, *folders: Path) -> str:
     if found is None:
         raise AssertionError(f"{name} is missing: install the packages of scripts/packages.txt")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:
