@@ -76,18 +76,17 @@ class ActionController:
             # An answered one lets go with its next write; whoever read the answer may go on.
             return None
         message = f"action {current.name} ({current.type}) is running"
-        return await self._refuse(action, instance, Refused("Conflict", message))
+        return await self._finish(action, Ended("Conflict", message), instance)
 
     async def _take(self, action: AnyObject, instance: AnyObject) -> float | None:
         kind = action.spec.action
         if kind not in SUPPORTED:
             problem = not_supported_yet(f"{kind}")
-            refusal = Refused(problem.reason, problem.message)
-            return await self._refuse(action, instance, refusal)
+            return await self._finish(action, Ended(problem.reason, problem.message), instance)
         now, guest = self._context.clock.now(), self._guest(instance)
         begun = begin(action.spec, instance.status, guest, now, self._context.reclaim_after_s)
         if isinstance(begun, Refused):
-            return await self._refuse(action, instance, begun)
+            return await self._finish(action, Ended(begun.reason, begun.message), instance)
         taken = CurrentAction(name=action.name, uid=action.uid, type=kind, started_at=rfc3339(now))
         draft = core.Draft(instance, now).set(current_action=taken, **begun.fields)
         draft.set(action_seq=self._sequence(action, instance))
@@ -104,17 +103,6 @@ class ActionController:
     def _sequence(self, action: AnyObject, instance: AnyObject) -> int:
         number = facade_number(action.name, self._id(instance)) or 0
         return int(max(instance.status.action_seq, number))
-
-    async def _refuse(
-        self, action: AnyObject, instance: AnyObject, refusal: Refused
-    ) -> float | None:
-        """Its answer first, then its number is used up."""
-        after = await self._finish(action, Ended(refusal.reason, refusal.message))
-        number = self._sequence(action, instance)
-        if number > instance.status.action_seq:
-            draft = core.Draft(instance, self._context.clock.now()).set(action_seq=number)
-            await self._context.report(instance, draft.done())
-        return after
 
     async def _carry_on(self, action: AnyObject, instance: AnyObject) -> float | None:
         if action.status.state == "Pending":
@@ -163,7 +151,7 @@ class ActionController:
     async def _finish(
         self, action: AnyObject, end: Ended, instance: AnyObject | None = None
     ) -> float | None:
-        """Ends the action, then frees the Instance."""
+        """Ends the action, then lets go of the Instance."""
         now = self._context.clock.now()
         type, state = (FAILED, "Failed") if end.reason else (COMPLETE, "Succeeded")
         conditions = set_condition(
@@ -178,11 +166,9 @@ class ActionController:
         return await self._after(action, instance)
 
     async def _after(self, action: AnyObject, instance: AnyObject | None) -> float | None:
-        """Frees the Instance when it is still held; deletes the action after its TTL."""
-        current = instance.status.current_action if instance is not None else None
-        if instance is not None and current is not None and current.uid == action.uid:
-            draft = core.Draft(instance, self._context.clock.now())
-            await self._context.report(instance, draft.set(current_action=None).done())
+        """Lets go of the Instance; deletes the action after its TTL."""
+        if instance is not None:
+            await self._let_go(action, instance)
         ttl = action.spec.ttl_seconds_after_finished
         if ttl is None or action.status.finished_at is None:
             return None
@@ -198,6 +184,22 @@ class ActionController:
         except NotFound:
             return None
         return None
+
+    async def _let_go(self, action: AnyObject, instance: AnyObject) -> None:
+        """Frees the Instance where it is still held, and uses the facade's number up.
+
+        Whatever an end before a crash left out is made up for when the action is seen again.
+        """
+        fields: dict[str, Any] = {}
+        current = instance.status.current_action
+        if current is not None and current.uid == action.uid:
+            fields["current_action"] = None
+        number = self._sequence(action, instance)
+        if number > instance.status.action_seq:
+            fields["action_seq"] = number
+        if fields:
+            draft = core.Draft(instance, self._context.clock.now())
+            await self._context.report(instance, draft.set(**fields).done())
 
     def keys(self) -> list[Key]:
         """All actions."""

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
-from novakube_crds.base import FINALIZER
 from novakube_crds.v1alpha1.guest import GUEST
 from novakube_crds.v1alpha1.instance import INSTANCE
-from novakube_kit.events import EventRecorder
 from novakube_kit.kube import Json
 from novakube_kit.resources import resource_of
-from novakube_operator.instances.capacity import Capacity
-from novakube_operator.instances.context import BUILDING_AFTER_S, Context
+from novakube_operator.instances.context import BUILDING_AFTER_S
 from novakube_operator.instances.controller import InstanceController
 from novakube_operator.instances.patience import Patience
-from novakube_operator.lifecycle import Lifecycle
-from novakube_operator.quotas.admission import Admission
-from novakube_operator.quotas.ledger import Ledger
-from novakube_operator.sql.history import History
 from novakube_operator.stores import Stores
 from tests.fakes.clock import ManualClock
 from tests.fakes.host import a_spec
 from tests.fakes.kube import FakeKube
+from tests.unit.operator_instances.contexts import a_context, body
 
 INSTANCES, GUESTS = resource_of(INSTANCE), resource_of(GUEST)
 
@@ -45,11 +37,7 @@ def test_left_alone_until_it_is_answered_or_late() -> None:
 async def test_no_write_for_a_guest_made_a_moment_ago() -> None:
     kube, clock = FakeKube(), ManualClock()
     stores = Stores(lambda *_: None)
-    context = Context(
-        kube, stores, Capacity(), EventRecorder(kube, "test", clock=clock), cast("History", None),
-        clock, lambda: 1, 1800.0, Lifecycle(clock, lambda: True),
-        Admission(Ledger(stores), stores, kube, clock, lambda: 1), 0.0,
-    )  # fmt: skip
+    context = a_context(kube, stores, clock)
     spec: Json = {"flavor": {"name": "f"}, "image": {"name": "i"}}
     instance = kube.seed(INSTANCES, body("Instance", "web", "t", spec))
     stores.of("instances").observe(instance)
@@ -73,11 +61,3 @@ async def test_no_write_for_a_guest_made_a_moment_ago() -> None:
     await controller.reconcile(("t", "web"))
     after = await kube.get(INSTANCES, "web", "t")
     assert after["metadata"]["resourceVersion"] != before, "a slow one is told"
-
-
-def body(kind: str, name: str, namespace: str, spec: Json) -> Json:
-    metadata = {"name": name, "namespace": namespace, "finalizers": [FINALIZER]}
-    return {
-        "apiVersion": "novakube.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec,
-        "status": {},
-    }  # fmt: skip
