@@ -51,6 +51,7 @@ logs: ## log of a process [NAME=operator]; without NAME the list of logs
 .PHONY: check
 check: ## ruff, mypy, import contracts, verify
 	$(PYTHON) -m ruff check $(SOURCES)
+	$(PYTHON) -m ruff format --check $(SOURCES)
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
 	$(PYTHON) scripts/verify.py

@@ -26,9 +26,12 @@ DEFAULTS = QuotaLimits(
 """Source: Nova ``[quota]``, Neutron ``[quotas]``; Glance counts no images unless told to."""
 PENDING_MAX = 1024
 """Entries of ``status.pending``, as the schema has it."""
-FOREIGN_ENTRY_S = 600.0
-"""An entry of another leader is given up after this long: twice the deadline of a pass
-(``workqueue.PASS_DEADLINE_S``), so nobody is between that entry and its Guest any more."""
+ADMITTED_S = 30.0
+"""Who was admitted makes its Guest within this time, or is admitted anew: an entry is that
+old at most when it is relied on, so its Guest comes within twice this."""
+FOREIGN_ENTRY_S = 120.0
+"""An entry of another leader is given up after this long: nobody is between it and its Guest
+any more, and clocks may differ by a minute."""
 CHARGED = ("instances", "cores", "memory_mib", "ports")
 """Dimensions that are written ahead."""
 WORDS = {
@@ -182,8 +185,11 @@ def over_by(entry: QuotaPending, seen: Seen, leader: Leader) -> bool:
         return False
     if entry.epoch == leader.epoch and entry.instance_uid not in leader.taken:
         return True
-    age = (leader.now - parse_timestamp(entry.since)).total_seconds()
-    return age > FOREIGN_ENTRY_S
+    return _age_s(entry, leader) > FOREIGN_ENTRY_S
+
+
+def _age_s(entry: QuotaPending, leader: Leader) -> float:
+    return (leader.now - parse_timestamp(entry.since)).total_seconds()
 
 
 def reserved(entry: QuotaPending, seen: Seen) -> dict[str, int]:
@@ -291,12 +297,15 @@ class _Batch:
             self._admit(mine)
 
     def _admit(self, entry: QuotaPending) -> None:
-        """An entry of another leader is ours from now on: it cannot drop it under us."""
+        """An entry of another leader, or an old one, is ours from now on.
+
+        So no leader drops it under us.
+        """
         uid, epoch = entry.instance_uid, self._leader.epoch
         before = self.entries.get(uid)
         if before is not None and before.epoch != epoch:
             self.taken.add(uid)
-        if entry.epoch != epoch:
+        if entry.epoch != epoch or _age_s(entry, self._leader) > ADMITTED_S:
             now = rfc3339(self._leader.now)
             entry = entry.model_copy(update={"epoch": epoch, "since": now})
         self.entries[uid] = entry

@@ -52,8 +52,11 @@ async def create(context: Context, obj: AnyObject) -> float | None:
         context.lifecycle.reached(obj.uid, "accepted")
         node = _choose(context, obj, accepted)
         context.lifecycle.reached(obj.uid, "scheduled")
-        async with context.quota.admitted(obj, accepted):
-            await _make(context, obj, accepted, node, user_data)
+        async with context.quota.admitted(obj, accepted) as room:
+            guest = await _claim(context, obj, accepted, node, user_data)
+            room.check()
+            await make_guest(context, guest, guest_name(obj.uid, guest.incarnation))
+            context.lifecycle.reached(obj.uid, "guest-made")
     except NotAcceptable as problem:
         await _refuse(context, obj, problem)
         return problem.look_again_s
@@ -63,10 +66,10 @@ async def create(context: Context, obj: AnyObject) -> float | None:
     return BUILDING_AFTER_S
 
 
-async def _make(
+async def _claim(
     context: Context, obj: AnyObject, accepted: Accepted, node: str, user_data: str | None
-) -> None:
-    """Claims what the NICs need, then makes the Guest."""
+) -> GuestSpec:
+    """Claims what the NICs need: the Guest that is to be made."""
     nics = [
         await Claims(context, obj).nic(index, request)
         for index, request in enumerate(accepted.nics)
@@ -76,14 +79,11 @@ async def _make(
         # Else the new Guest would be taken for the one that failed before the change.
         obj = await context.report(obj, Draft(obj, context.clock.now()).anew().done())
     zone = context.stores.of("hypervisors").get(None, node).status.availability_zone  # type: ignore[union-attr]
-    number = obj.status.incarnation + 1
-    spec = guest_spec(
-        obj, accepted, nics, node=node, zone=zone, incarnation=number,
+    context.accepted[obj.uid] = accepted
+    return guest_spec(
+        obj, accepted, nics, node=node, zone=zone, incarnation=obj.status.incarnation + 1,
         user_data=user_data, epoch=context.epoch(), server_group=server_group(context, obj),
     )  # fmt: skip
-    context.accepted[obj.uid] = accepted
-    await make_guest(context, spec, guest_name(obj.uid, number))
-    context.lifecycle.reached(obj.uid, "guest-made")
 
 
 async def make_guest(context: Context, spec: GuestSpec, name: str) -> None:

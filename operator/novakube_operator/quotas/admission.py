@@ -7,6 +7,7 @@ writes once for all; who comes during that write is in the next batch.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from novakube_kit.objects import Object
 from novakube_kit.resources import resource_of
 from novakube_operator.core.accept import Accepted, NotAcceptable
 from novakube_operator.core.merge import replacing
-from novakube_operator.core.quota import Charge, Leader, Plan, plan
+from novakube_operator.core.quota import ADMITTED_S, Charge, Leader, Plan, plan
 from novakube_operator.core.quota_limits import per_instance
 from novakube_operator.quotas.ledger import Ledger
 from novakube_operator.stores import Stores
@@ -62,6 +63,23 @@ class _Desk:
     asking: list[_Ticket] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """Room that is held for one Instance."""
+
+    clock: Clock
+    until_s: float
+
+    def check(self) -> None:
+        """To be called right before the Guest is made.
+
+        Raises:
+            Retryable: it took longer than the entry may be relied on; to be admitted anew.
+        """
+        if self.clock.monotonic() >= self.until_s:
+            raise Retryable(f"not made within {ADMITTED_S:g} s of its admission", after_s=0.0)
+
+
 class Admission:
     """Admits Instances and keeps each Quota's status. One event loop only."""
 
@@ -87,14 +105,14 @@ class Admission:
         """Told a namespace whose Quota has an entry that may go."""
 
     @asynccontextmanager
-    async def admitted(self, obj: AnyObject, accepted: Accepted) -> AsyncIterator[None]:
+    async def admitted(self, obj: AnyObject, accepted: Accepted) -> AsyncIterator[Admitted]:
         """Holds what an Instance needs while its Guest is being made.
 
         Raises:
             NotAcceptable: ``QuotaExceeded`` with dimension, need, use and limit.
         """
         if not self.ledger.metered(obj.namespace):
-            yield
+            yield Admitted(self._clock, math.inf)
             return
         limits = self.ledger.limits(obj.namespace)
         over = per_instance(obj, limits, self._older_in_group(obj)) or self._ports(accepted)
@@ -104,9 +122,10 @@ class Admission:
         self._active.add(obj.uid)
         failed = self._failed.setdefault(obj.namespace, set())
         failed.discard(obj.uid)
+        until_s = self._clock.monotonic() + ADMITTED_S
         try:
             await self._ask(obj, _charge(obj, accepted))
-            yield
+            yield Admitted(self._clock, until_s)
         except NotAcceptable:
             # What was written ahead is of no use: another may have it.
             failed.add(obj.uid)

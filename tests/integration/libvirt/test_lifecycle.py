@@ -126,9 +126,13 @@ async def test_power_button_ends_in_shutdown_and_the_console_has_its_first_byte(
     await node.driver.shutdown(instance_id)
     facts = await node.until_state(instance_id, "Shutoff", READY_S)
     assert facts.off_reason == "Shutdown"
-    changes = [(e.change, e.off_reason) for e in node.events if e.instance_id == instance_id]
-    assert ("Started", None) in changes
-    assert ("Stopped", "Shutdown") in changes
+
+    def changes() -> list[tuple[str, str | None]]:
+        return [(e.change, e.off_reason) for e in node.events if e.instance_id == instance_id]
+
+    # The state shows before libvirt sends its event.
+    await wait_until(lambda: ("Stopped", "Shutdown") in changes(), "the event", EVENT_S)
+    assert ("Started", None) in changes()
     # Nobody had the console open, and the log is whole.
     assert request.console_log.read_bytes().endswith(WORD)
 

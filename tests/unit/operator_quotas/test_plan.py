@@ -10,8 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from novakube_crds.conditions import rfc3339
 from novakube_crds.v1alpha1.quota import QuotaLimits, QuotaPending, QuotaUsage
 from novakube_operator.core.quota import (
+    ADMITTED_S,
     DEFAULTS,
     FOREIGN_ENTRY_S,
     PENDING_MAX,
@@ -136,6 +138,15 @@ def test_who_has_an_entry_is_admitted_again_without_a_write() -> None:
     again = decided(book(instances=1), charge(1), pending=first.pending)
     assert again.admitted == {uid(1)}
     assert again.pending == first.pending
+
+
+def test_an_old_entry_is_young_again_before_it_is_relied_on() -> None:
+    """Else another leader gives it up for its age while its Guest is being made."""
+    soon = NOW + timedelta(seconds=ADMITTED_S)
+    for now, written in ((soon, NOW), (soon + timedelta(seconds=1),) * 2):
+        leader = Leader(1, now, frozenset({uid(1)}))
+        found = decided(book(), charge(1), pending=(entry(1),), leader=leader)
+        assert found.pending[0].since == rfc3339(written)
 
 
 def test_a_larger_wish_is_decided_anew() -> None:
@@ -367,8 +378,8 @@ class TwoLeaders(RuleBasedStateMachine):
             process.wanting.pop(number, None)
 
     @rule()
-    def ten_minutes_pass(self) -> None:
-        """A pass has ended by its deadline by then, its plans and admissions with it."""
+    def a_foreign_entrys_life_passes(self) -> None:
+        """Nobody relies on an admission by then, nor on a plan."""
         self.now += timedelta(seconds=FOREIGN_ENTRY_S + 1)
         for process in self.processes:
             process.plan = None
@@ -387,7 +398,7 @@ class TwoLeaders(RuleBasedStateMachine):
         server = self.server
         server.instances.clear()
         server.guests.clear()
-        self.ten_minutes_pass()
+        self.a_foreign_entrys_life_passes()
         for process in self.processes:
             process.wanting.clear()
             process.guests.clear()
