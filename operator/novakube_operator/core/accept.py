@@ -159,9 +159,7 @@ def disks_of(obj: AnyObject, get: Get) -> tuple[ExtraDisk, ...]:
             field = f"spec.blockDevices[{index}].image"
             image = _accepted_image(_image(obj, get, device.image, field, obj.namespace))
         size = (device.size_gib or 0) * GIB
-        disks.append(
-            ExtraDisk(size, image, device.bus or "virtio", device.swap, device.boot_index)
-        )
+        disks.append(ExtraDisk(size, image, device.bus or "virtio", device.swap, device.boot_index))
     return tuple(disks)
 
 
@@ -254,9 +252,7 @@ def stop_timeout_s(image: AcceptedImage) -> int:
     """
     text = image.properties.get("os_shutdown_timeout", "60")
     if not text.isascii() or not text.isdecimal() or int(text) > DAY_S:
-        message = (
-            f"image property os_shutdown_timeout is {text!r}; allowed: 0 to {DAY_S} (seconds)"
-        )
+        message = f"image property os_shutdown_timeout is {text!r}; allowed: 0 to {DAY_S} (seconds)"
         raise NotAcceptable(IMAGE_READY, "InvalidImageProperty", message)
     return int(text)
 

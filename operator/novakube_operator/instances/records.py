@@ -66,26 +66,32 @@ def _step(
 ) -> Iterator[tuple[str, Values]]:
     """Create and Delete: actions that no InstanceAction stands for."""
     uid = derived(obj.uid, action)
-    yield "instance_actions", {
-        "uid": uid,
-        "instance_uid": obj.uid,
-        "action": action,
-        "request_id": "",
-        "user_id": obj.spec.user_id,
-        "project_id": project,
-        "started_at": started_at,
-        "finished_at": finished_at,
-        "message": fault,
-    }
-    yield "instance_action_events", {
-        "action_uid": uid,
-        "event": action,
-        "started_at": started_at,
-        "finished_at": finished_at,
-        "result": None if finished_at is None else "Error" if fault else "Success",
-        "host": obj.status.node,
-        "details": fault,
-    }
+    yield (
+        "instance_actions",
+        {
+            "uid": uid,
+            "instance_uid": obj.uid,
+            "action": action,
+            "request_id": "",
+            "user_id": obj.spec.user_id,
+            "project_id": project,
+            "started_at": started_at,
+            "finished_at": finished_at,
+            "message": fault,
+        },
+    )
+    yield (
+        "instance_action_events",
+        {
+            "action_uid": uid,
+            "event": action,
+            "started_at": started_at,
+            "finished_at": finished_at,
+            "result": None if finished_at is None else "Error" if fault else "Success",
+            "host": obj.status.node,
+            "details": fault,
+        },
+    )
 
 
 def _created(obj: AnyObject, project: str | None) -> Iterator[tuple[str, Values]]:
@@ -195,9 +201,7 @@ def _lease_uid(guest: AnyObject, lease: GuestLease) -> str:
     return derived(guest.uid, lease.mac, lease.address, lease.started_at)
 
 
-def _lease(
-    guest: AnyObject, lease: GuestLease, what: str, at: datetime, **more: Any
-) -> Entry:
+def _lease(guest: AnyObject, lease: GuestLease, what: str, at: datetime, **more: Any) -> Entry:
     values = {
         "uid": _lease_uid(guest, lease),
         "instance_uid": guest.spec.instance.uid,

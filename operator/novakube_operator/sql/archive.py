@@ -49,6 +49,7 @@ def archive(
     Raises:
         DatabaseUnavailable: no answer; what was moved stays moved.
     """
+
     def some(room: int) -> dict[str, int]:
         return _archive_some(engine, before, room)
 
@@ -61,15 +62,14 @@ def purge(engine: Engine, before: datetime | None, max_rows: int = MAX_ROWS) -> 
     Raises:
         DatabaseUnavailable: no answer; what was deleted stays deleted.
     """
+
     def some(room: int) -> dict[str, int]:
         return _purge_some(engine, before, room)
 
     return _repeat(some, max_rows, until_complete=True)
 
 
-def _repeat(
-    some: Callable[[int], dict[str, int]], max_rows: int, *, until_complete: bool
-) -> Moved:
+def _repeat(some: Callable[[int], dict[str, int]], max_rows: int, *, until_complete: bool) -> Moved:
     moved = Moved()
     try:
         while True:

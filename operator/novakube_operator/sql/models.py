@@ -153,9 +153,7 @@ def _shadow(name: str) -> Table:
     ]
     index = {"instances": "terminated_at", "instance_action_events": "action_uid"}
     by = index.get(name, "instance_uid")
-    return Table(
-        f"shadow_{name}", Base.metadata, *columns, Index(f"shadow_{name}_by_{by}", by)
-    )
+    return Table(f"shadow_{name}", Base.metadata, *columns, Index(f"shadow_{name}_by_{by}", by))
 
 
 SHADOWS: dict[str, Table] = {name: _shadow(name) for name in TABLES}

@@ -103,9 +103,7 @@ class Writer:
                 for table, values in one.rows:
                     session.merge(TABLES[table](**values))
                     session.flush()
-                session.add(
-                    Transition(uid=one.uid, transition=one.transition, recorded_at=now)
-                )
+                session.add(Transition(uid=one.uid, transition=one.transition, recorded_at=now))
 
 
 def _raise_passing(error: StatementError) -> None:

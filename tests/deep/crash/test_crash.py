@@ -17,9 +17,7 @@ def test_the_matrix_is_whole() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_trace_has_every_step_of_an_undisturbed_run(
-    cloud: CrashCloud, clean: Json
-) -> None:
+def test_the_trace_has_every_step_of_an_undisturbed_run(cloud: CrashCloud, clean: Json) -> None:
     known = read_trace()
     unknown = [
         f"{operation}: {program}: {step}"

@@ -249,9 +249,7 @@ async def test_killed_at_any_step_the_guest_gets_ready(
     assert guest["status"]["restarts"] == 0
 
 
-async def test_a_power_order_and_a_clean_end(
-    kube: AioKube, node: str, agent: AgentProcess
-) -> None:
+async def test_a_power_order_and_a_clean_end(kube: AioKube, node: str, agent: AgentProcess) -> None:
     name = await order_guest(kube, node)
     await until_phase(kube, node, name, "Ready")
     patch: Json = {"spec": {"powerState": "Stopped", "powerSequence": 2}}

@@ -102,9 +102,7 @@ class PrivateLibvirtd:
             self.hold()
         self.socket.unlink(missing_ok=True)
         with (self.state / "libvirtd.log").open("ab") as log:
-            self._daemon = subprocess.Popen(
-                [*self._namespaces, "libvirtd"], stdout=log, stderr=log
-            )
+            self._daemon = subprocess.Popen([*self._namespaces, "libvirtd"], stdout=log, stderr=log)
         wait_until_sync(self._answers, "private libvirtd answers", READY_S)
 
     def _answers(self) -> bool:

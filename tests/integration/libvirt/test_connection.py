@@ -27,9 +27,7 @@ Requests = Callable[..., DomainRequest]
 @pytest.fixture
 def settings(settings: LibvirtSettings) -> LibvirtSettings:
     """A silent daemon is given up after about 3 s instead of 20, so that tests are short."""
-    return replace(
-        settings, keepalive=Keepalive(interval_s=1, count=2), call_deadline_s=1.5
-    )
+    return replace(settings, keepalive=Keepalive(interval_s=1, count=2), call_deadline_s=1.5)
 
 
 async def until_answers(driver: LibvirtDriver) -> None:
@@ -148,9 +146,7 @@ async def test_a_missing_socket_says_what_to_do_and_is_awaited(
     libvirtd: PrivateLibvirtd, settings: LibvirtSettings, tmp_path: Path
 ) -> None:
     socket = tmp_path / "s"
-    driver = LibvirtDriver(
-        replace(settings, uri=f"qemu+unix:///system?socket={socket}")
-    )
+    driver = LibvirtDriver(replace(settings, uri=f"qemu+unix:///system?socket={socket}"))
     await driver.open(lambda _event: None)
     try:
         with pytest.raises(HostBusy, match="start libvirtd or virtqemud on this node"):

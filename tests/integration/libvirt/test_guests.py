@@ -127,9 +127,7 @@ async def test_domains_of_all_properties_start(
 ) -> None:
     disk = node.libvirtd.data / "blank.img"
     disk.write_bytes(bytes(2**20))
-    request = request_of(
-        properties=properties, disks=(DiskFile("vda", disk, "raw", "virtio"),)
-    )
+    request = request_of(properties=properties, disks=(DiskFile("vda", disk, "raw", "virtio"),))
     await node.driver.define(request)
     await node.driver.start(request.identity.instance_id)
 

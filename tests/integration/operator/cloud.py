@@ -117,6 +117,7 @@ class Cloud:
             | env,
             directory / f"{name}.log",
         )
+
     def add_node(self, node: str, **env: str) -> None:
         """One more node with an agent of its own; ``env``: settings of the agent."""
         label = {"novakube.dev/hypervisor": "true"}
@@ -148,6 +149,7 @@ class Cloud:
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints, as an administrator."""
         return self._plane.kubectl(*arguments)
+
     def manage(self, *args: str) -> None:
         """``novakube-manage`` as the cluster's administrator."""
         env = {"NOVAKUBE_API_SERVER": "", "KUBECONFIG": str(self._plane.kubeconfig)}

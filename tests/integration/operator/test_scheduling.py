@@ -66,9 +66,7 @@ def running(cloud: Cloud, name: str, namespace: str, deadline_s: float = EVENT_S
     return str(found["status"]["node"])
 
 
-def test_anti_affinity_parts_its_members_and_says_why_no_more_fit(
-    cloud: Cloud, space: str
-) -> None:
+def test_anti_affinity_parts_its_members_and_says_why_no_more_fit(cloud: Cloud, space: str) -> None:
     cloud.make("ServerGroup", "apart", {"policy": "anti-affinity"}, space)
     for name in ("a", "b"):
         cloud.make("Instance", name, in_group("apart"), space)
@@ -179,6 +177,7 @@ def test_of_two_zones_of_a_node_the_older_holds(cloud: Cloud, space: str) -> Non
     cloud.make("Aggregate", "first", {"hosts": ["n4", "nowhere"]})
     cloud.make("Aggregate", "young", {"availabilityZone": "west", "hosts": ["n4"]})
     try:
+
         def said(name: str, reason: str) -> Json | None:
             found = cloud.get("aggregates", name) or {}
             return found if condition(found, "Ready").get("reason") == reason else None

@@ -15,7 +15,7 @@ from novakube_operator.scheduler import load_pipeline
 from novakube_operator.settings import read_settings
 from tests.unit.operator_core.scheduling_samples import SMALL, a_host
 
-SITE = '''
+SITE = """
 from novakube_operator.core.scheduling.pipeline import Refusal, Weigher
 
 
@@ -26,7 +26,7 @@ def odd_only(options):
 def last_name(options, multiplier):
     return Weigher("last_name", lambda hosts, request: [int(h.name[1:]) for h in hosts],
                    1.0 if multiplier is None else multiplier)
-'''
+"""
 ENTRIES = """
 [novakube.scheduler.filters]
 odd-only = novakube_site_rules:odd_only

@@ -127,8 +127,11 @@ def test_properties_of_others_are_ignored() -> None:
         (("virtio", "virtio"), None, ["vda", "vdb"]),
         (("virtio", "sata", "scsi"), None, ["vda", "sda", "sdb"]),
         (("virtio", "sata"), "ide", ["hda", "sda"]),
-        (("virtio",) * 28, None, [f"vd{c}" for c in "abcdefghijklmnopqrstuvwxyz"]
-         + ["vdaa", "vdab"]),
+        (
+            ("virtio",) * 28,
+            None,
+            [f"vd{c}" for c in "abcdefghijklmnopqrstuvwxyz"] + ["vdaa", "vdab"],
+        ),
     ],
 )
 def test_targets_are_numbered_per_bus(

@@ -34,8 +34,9 @@ def nic(number: int) -> NicLink:
 
 
 def with_properties(**properties: str) -> DomainRequest:
-    return a_request(uid=UID, disks=(disk("vda"), disk("vdb")), nics=(nic(1),),
-                     properties=properties)
+    return a_request(
+        uid=UID, disks=(disk("vda"), disk("vdb")), nics=(nic(1),), properties=properties
+    )
 
 
 CASES: dict[str, tuple[DomainRequest, HostProfile]] = {
@@ -44,9 +45,7 @@ CASES: dict[str, tuple[DomainRequest, HostProfile]] = {
     "usual-qemu": (with_properties(), TCG),
     "two-nics-four-vcpus": (a_request(uid=UID, vcpus=4, nics=(nic(1), nic(2))), TCG),
     "direct-kernel": (
-        a_request(
-            uid=UID, kernel=FILES / "kernel", ramdisk=FILES / "ramdisk", kernel_args="quiet"
-        ),
+        a_request(uid=UID, kernel=FILES / "kernel", ramdisk=FILES / "ramdisk", kernel_args="quiet"),
         TCG,
     ),
     "sata-with-cdrom": (
