@@ -75,6 +75,7 @@ def test_disk_boots_by_bios_and_grows_its_root(
 def test_tools_that_tests_of_guests_expect(run: Run, direct: list[str]) -> None:
     guest = run(*direct, *NIC)
     guest.wait_for("login: ")
+    guest.wait_for("novakube-guest metadata none")
     checks = {
         "sudo -n id -u": "0",
         "set -o pipefail; false | true; echo $?": "1",
