@@ -40,6 +40,20 @@ COMMANDS = {
 """Victims by how their command line looks."""
 DNSMASQ = re.compile(r"^\S*dnsmasq ")
 QEMU = re.compile(r"^\S*qemu-system")
+CLOCK = """
+
+def _jumping(self: SystemClock) -> datetime:
+    from datetime import timedelta
+    from pathlib import Path
+
+    offset = Path({!r})
+    jump_s = float(offset.read_text()) if offset.exists() else 0.0
+    return datetime.now(UTC) + timedelta(seconds=jump_s)
+
+
+SystemClock.now = _jumping
+"""
+"""Put into the copy that this cloud runs: its wall clock can be moved by a file."""
 Json = dict[str, Any]
 MANIFESTS: tuple[tuple[str, str, Json], ...] = (
     ("flavors", "", {"vcpus": 1, "memoryMiB": 32, "rootGiB": 1}),
@@ -67,6 +81,8 @@ class CrashCloud:
         self.root.mkdir()
         for name in SOURCES:
             shutil.copytree(ROOT / name, self.root / name)
+        clock = self.root / "crds" / "novakube_kit" / "clock.py"
+        clock.write_text(clock.read_text() + CLOCK.format(str(self.points / "clock")))
         (self.root / ".local").mkdir()
         (self.root / ".local" / "bin").symlink_to(ROOT / ".local" / "bin")
         self.layout = Layout(self.root)
