@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import kopf
 
 from novakube_kit.access import ClusterAccess
-from novakube_operator.stores import WATCHED, Stores
+from novakube_operator.stores import FOLLOWED, WATCHED, Stores
 
 BATCH_WINDOW_S = 0.01
 SERVER_TIMEOUT_S = 300
@@ -48,8 +48,8 @@ class Life(Protocol):
 def register(
     registry: kopf.OperatorRegistry, stores: Stores, access: ClusterAccess, life: Life
 ) -> None:
-    """Puts all handlers into the registry."""
-    for kind in WATCHED:
+    """Puts all handlers into the registry; what is followed needs none."""
+    for kind in (kind for kind in WATCHED if kind.plural not in FOLLOWED):
         feed = _feeding(stores, kind.plural)
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)(feed)
     kopf.on.event("", "v1", "nodes", registry=registry)(_raw(stores.feed_node, "node"))

@@ -16,7 +16,7 @@ import uvloop
 from novakube_crds.base import SYSTEM_NAMESPACE
 from novakube_kit.access import ClusterAccess, discover
 from novakube_kit.clock import SystemClock
-from novakube_kit.errors import InvalidSpec, NovakubeError
+from novakube_kit.errors import ApiUnavailable, InvalidSpec, NovakubeError
 from novakube_kit.events import EventRecorder
 from novakube_kit.httpserver import HttpServer
 from novakube_kit.kube_aio import AioKube
@@ -49,6 +49,8 @@ from novakube_operator.stores import Stores
 
 LEASE = "novakube-operator"
 RELIST_S = 300.0
+FILL_S = 120.0
+"""For the first lists: ten thousand objects take seconds."""
 RETRY_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -138,7 +140,7 @@ class Process:
     async def startup(self, **_: Any) -> None:
         """Loads the stores, then stands for leadership; kopf watches from then on."""
         await asyncio.to_thread(self._open_database)
-        await self.stores.load(self._kube)
+        await self._fill_stores()
         server = HttpServer(
             self.settings.http_host,
             self.settings.http_port,
@@ -154,6 +156,24 @@ class Process:
         ):
             self._start(name, loop)
         log.info("stores loaded, standing for leadership")
+
+    async def _fill_stores(self) -> None:
+        """Everything that exists is in the stores.
+
+        Raises:
+            ApiUnavailable: not within ``FILL_S``.
+        """
+        reflectors = self.stores.reflectors(self._kube)
+        for reflector in reflectors:
+            self._start("reflector", reflector.run())
+        await self.stores.load(self._kube)
+        try:
+            async with asyncio.timeout(FILL_S):
+                for reflector in reflectors:
+                    await reflector.synced.wait()
+        except TimeoutError as error:
+            causes = sorted({str(r.failure) for r in reflectors if not r.synced.is_set()})
+            raise ApiUnavailable(f"lists not there in {FILL_S:g} s: {', '.join(causes)}") from error
 
     def _start(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(loop, name=name)

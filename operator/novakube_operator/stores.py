@@ -1,25 +1,31 @@
 """The operator's view of the cluster: a store per kind, Nodes and Namespaces by name.
 
-Fed by kopf's events, by the answers to our own writes and by relists. Everything a reconcile
-looks up it finds here by an index; nothing lists in a reconcile.
+Kinds that users write are fed by kopf's events and by relists, kinds that our own processes
+write by reflectors of the kit (a create makes five of its nine events there, and kopf spends
+milliseconds on each); both by the answers to our own writes. Everything a reconcile looks up it
+finds here by an index; nothing lists in a reconcile.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from novakube_crds.kind import Kind
 from novakube_crds.v1alpha1 import KINDS
 from novakube_kit.kube import Json, KubePort, Resource, WatchEvent
-from novakube_kit.objects import key_of
+from novakube_kit.objects import Key, key_of
+from novakube_kit.reflector import Reflector
 from novakube_kit.resources import NAMESPACES, NODES, resource_of
 from novakube_kit.store import AnyObject, Index, Store
 from novakube_operator.resources.judges import INDICES as JUDGES_INDICES
 
 UNWATCHED = frozenset({"addressslices", "historyrecords"})
 WATCHED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.plural not in UNWATCHED)
+FOLLOWED = frozenset({"guests", "hypervisorreports", "hypervisors", "ipaddresses", "ports"})
+"""What our own processes write most of: followed by reflectors."""
 MADE_BY_LEADERS = frozenset({"guests", "ports"})
 """What a second leader may have made and a Quota counts."""
 PAGE = 500
@@ -108,6 +114,7 @@ class Stores:
         self.gap = asyncio.Event()
         """Set when kopf listed a kind anew: deletions may have been missed."""
         self._listed = False
+        self._listed_to = dict.fromkeys(MADE_BY_LEADERS, 0)
         self.listed_at = 0
         """Version at which Guests and Ports were last listed whole: what other leaders made up
         to then is here, whatever order the watches tell it in."""
@@ -158,12 +165,29 @@ class Stores:
         found = self.namespaces.get(namespace)
         return found is not None and bool(found["metadata"].get("deletionTimestamp"))
 
+    def reflectors(self, kube: KubePort) -> list[Reflector]:
+        """Whoever runs them keeps the stores of ``FOLLOWED`` up to date, without gaps."""
+        return [
+            Reflector(
+                kube, resource_of(kind), self.of(kind.plural).handle,
+                listed=partial(self._followed, kind.plural),
+            )
+            for kind in WATCHED
+            if kind.plural in FOLLOWED
+        ]  # fmt: skip
+
+    def _followed(self, plural: str, keys: frozenset[Key], version: str) -> None:
+        """A whole list of a kind: what we hold from our own writes beyond it has vanished."""
+        self.of(plural).retain(keys, version)
+        if plural in MADE_BY_LEADERS:
+            self._listed_to[plural] = int(version)
+            self.listed_at = max(self.listed_at, min(self._listed_to.values()))
+
     async def load(self, kube: KubePort) -> None:
-        """Lists everything once; afterwards the stores may be believed."""
+        """Lists what kopf watches once; with what is followed, the stores may be believed."""
         for kind in WATCHED:
-            if kind.plural not in MADE_BY_LEADERS:
+            if kind.plural not in FOLLOWED:
                 await self._list(kube, kind)
-        await self.list_afresh(kube)
         for res, feed in ((NODES, self.feed_node), (NAMESPACES, self.feed_namespace)):
             for item in (await kube.list(res, limit=PAGE))["items"]:
                 feed("ADDED", item)
@@ -193,7 +217,7 @@ class Stores:
         """
         wanted = set(plurals) if plurals is not None else None
         for kind in WATCHED:
-            if wanted is None or kind.plural in wanted:
+            if kind.plural not in FOLLOWED and (wanted is None or kind.plural in wanted):
                 await self._relist(kube, resource_of(kind), kind.plural)
 
     def taken_gaps(self) -> set[str]:

@@ -1,0 +1,70 @@
+"""The stores that reflectors feed: nothing is lost in a gap, nothing is kept that vanished."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from novakube_crds.v1alpha1.port import PORT
+from novakube_kit.kube import Json
+from novakube_kit.resources import resource_of
+from novakube_operator.stores import FOLLOWED, Stores
+from tests.fakes.kube import FakeKube
+from tests.unit.operator_instances.contexts import body
+from tests.waiting import pass_time
+
+pytestmark = pytest.mark.looptime
+PORTS = resource_of(PORT)
+SYNC_S = 30
+
+
+def a_port(name: str) -> Json:
+    obj = body("Port", name, "t", {"network": {"name": "net"}})
+    del obj["metadata"]["finalizers"]
+    return obj
+
+
+@asynccontextmanager
+async def followed(kube: FakeKube, stores: Stores) -> AsyncIterator[None]:
+    reflectors = stores.reflectors(kube)
+    assert len(reflectors) == len(FOLLOWED)
+    tasks = [asyncio.create_task(reflector.run()) for reflector in reflectors]
+    try:
+        async with asyncio.timeout(SYNC_S):
+            for reflector in reflectors:
+                await reflector.synced.wait()
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_vanished_in_a_gap_is_told() -> None:
+    told: list[tuple[str, bool]] = []
+    kube, stores = FakeKube(), Stores(lambda plural, _, new: told.append((plural, new is None)))
+    kube.seed(PORTS, a_port("gone"))
+    async with followed(kube, stores):
+        assert told == [("ports", False)]
+        assert stores.listed_at == kube.version
+        kube.cut_watches()
+        await kube.delete(PORTS, "gone", "t")
+        kube.compact()
+        await pass_time(SYNC_S)
+    assert told == [("ports", False), ("ports", True)]
+    assert len(stores.of("ports")) == 0
+
+
+async def test_our_own_write_that_vanished_unwatched_goes_with_the_next_list() -> None:
+    """The watch never told of it, so no watch tells of its end."""
+    kube, stores = FakeKube(), Stores(lambda *_: None)
+    async with followed(kube, stores):
+        kube.cut_watches()
+        stores.of("ports").observe(await kube.create(PORTS, a_port("ours"), "t"))
+        await kube.delete(PORTS, "ours", "t")
+        kube.compact()
+        await pass_time(SYNC_S)
+    assert len(stores.of("ports")) == 0
