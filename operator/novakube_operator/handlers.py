@@ -14,7 +14,6 @@ import kopf
 from novakube_kit.access import ClusterAccess
 from novakube_operator.stores import FOLLOWED, WATCHED, Stores
 
-BATCH_WINDOW_S = 0.01
 SERVER_TIMEOUT_S = 300
 INACTIVITY_S = 150.0
 """Bookmarks come about every minute; silence this long is a dead connection."""
@@ -29,7 +28,6 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = SERVER_TIMEOUT_S
     settings.watching.client_timeout = SERVER_TIMEOUT_S + 15
     settings.watching.inactivity_timeout = INACTIVITY_S
-    settings.batching.batch_window = BATCH_WINDOW_S
     return settings
 
 
