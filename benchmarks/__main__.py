@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import controlplane
+from benchmarks import controlplane, scale
 from benchmarks.results import ROOT, Result
 
-WHAT = ("control-plane", "vm")
+WHAT = ("control-plane", "scale", "vm")
+QUICK = ("control-plane", "vm")
+"""Scale is not worth a look without its minutes."""
 
 
 def main() -> None:
@@ -24,7 +26,8 @@ def main() -> None:
     def say(what: str) -> None:
         print(f"[{time.monotonic() - started:6.1f} s] {what}", flush=True)
 
-    for what in WHAT if arguments.what == "all" else (arguments.what,):
+    everything = QUICK if arguments.quick else WHAT
+    for what in everything if arguments.what == "all" else (arguments.what,):
         show(run(what, arguments, say))
 
 
@@ -39,6 +42,8 @@ def run(what: str, arguments: argparse.Namespace, say: Callable[[str], None]) ->
             quick,
         )
         return controlplane.run(settings, say)
+    if what == "scale":
+        return scale.run(arguments.count or (1000 if quick else 10000), say)
     from benchmarks import vm  # libvirt's and the local cloud's needs: only when asked for
 
     return vm.run(arguments.count or (3 if quick else 20), quick, say)
@@ -59,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", nargs="?", default="all", choices=("all", *WHAT))
     parser.add_argument("--rate", type=float, help="creates a second (10)")
     parser.add_argument(
-        "--count", type=int, help="objects (300; quick: 20), or pairs of vm (20; 3)"
+        "--count",
+        type=int,
+        help="creates (300; quick: 20), objects of scale (10000; 1000), pairs of vm (20; 3)",
     )
     parser.add_argument("--nodes", type=int, help="simulated nodes (8; quick: 2)")
     parser.add_argument("--quick", action="store_true", help="small; results are not kept")
