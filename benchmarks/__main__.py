@@ -11,9 +11,9 @@ from collections.abc import Callable
 from benchmarks import controlplane, scale
 from benchmarks.results import ROOT, Result
 
-WHAT = ("control-plane", "scale", "vm")
+WHAT = ("control-plane", "scale", "vm", "density")
 QUICK = ("control-plane", "vm")
-"""Scale is not worth a look without its minutes."""
+"""Scale and density are not worth a look without their minutes."""
 
 
 def main() -> None:
@@ -44,8 +44,11 @@ def run(what: str, arguments: argparse.Namespace, say: Callable[[str], None]) ->
         return controlplane.run(settings, say)
     if what == "scale":
         return scale.run(arguments.count or (1000 if quick else 10000), say)
-    from benchmarks import vm  # libvirt's and the local cloud's needs: only when asked for
+    # libvirt's and the local cloud's needs: only when asked for.
+    from benchmarks import density, vm
 
+    if what == "density":
+        return density.run(arguments.count or 100, say)
     return vm.run(arguments.count or (3 if quick else 20), quick, say)
 
 
@@ -66,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--count",
         type=int,
-        help="creates (300; quick: 20), objects of scale (10000; 1000), pairs of vm (20; 3)",
+        help="creates (300; quick: 20), objects of scale (10000; 1000), pairs of vm (20; 3), "
+        "domains of density (100)",
     )
     parser.add_argument("--nodes", type=int, help="simulated nodes (8; quick: 2)")
     parser.add_argument("--quick", action="store_true", help="small; results are not kept")

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Cloud:
     """The local cloud's API as its administrator, and what a watch saw of our Instances."""
 
     def __init__(self, kube: AioKube, node: Node) -> None:
-        self._kube = kube
+        self.kube = kube
         self.node = node
         self._states: dict[str, str] = {}
         self._running_at: dict[str, float] = {}
@@ -89,8 +89,8 @@ class Cloud:
         """An object in our namespace, or the one that is there."""
         body = {"apiVersion": "novakube.dev/v1alpha1", "kind": kind, "metadata": {"name": name}}
         with contextlib.suppress(AlreadyExists):
-            return await self._kube.create(resource, {**body, "spec": spec}, NAMESPACE)
-        return await self._kube.get(resource, name, NAMESPACE)
+            return await self.kube.create(resource, {**body, "spec": spec}, NAMESPACE)
+        return await self.kube.get(resource, name, NAMESPACE)
 
     async def network(self, name: str, number: int) -> None:
         """A Network with its Subnet, ready."""
@@ -109,7 +109,7 @@ class Cloud:
     async def _ready(self, resource: Resource, name: str) -> None:
         async with asyncio.timeout(WAIT_S):
             while True:
-                found = await self._kube.get(resource, name, NAMESPACE)
+                found = await self.kube.get(resource, name, NAMESPACE)
                 conditions = found.get("status", {}).get("conditions", [])
                 if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
                     return
@@ -137,21 +137,34 @@ class Cloud:
         """Seconds from the call to gone."""
         started = time.perf_counter()
         with contextlib.suppress(NotFound):
-            await self._kube.delete(resource_of(INSTANCE), name, NAMESPACE)
+            await self.kube.delete(resource_of(INSTANCE), name, NAMESPACE)
             await self.until(name, "")
         return time.perf_counter() - started
 
     async def end(self) -> None:
         """Everything of ours goes with the namespace."""
-        await self._kube.delete(NAMESPACES, NAMESPACE)
+        await self.kube.delete(NAMESPACES, NAMESPACE)
         async with asyncio.timeout(WAIT_S):
             with contextlib.suppress(NotFound):
-                while await self._kube.get(NAMESPACES, NAMESPACE):  # noqa: ASYNC110
+                while await self.kube.get(NAMESPACES, NAMESPACE):  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
 
 
 def run(pairs: int, quick: bool, say: Callable[[str], None]) -> Result:
-    """On the local cloud that is up, else on one that is started and ended here."""
+    """Pairs of a machine of ours and a raw one."""
+    with local_cloud() as layout:
+        seen = asyncio.run(_measure(layout, pairs, 1 if quick else COLD, say))
+    return _result(pairs, seen)
+
+
+@contextlib.contextmanager
+def local_cloud() -> Iterator[Layout]:
+    """The local cloud that is up, else one that is started and ended here.
+
+    Raises:
+        PermissionError: not root.
+        RuntimeError: the one that is up has simulated nodes.
+    """
     if os.geteuid() != 0:
         raise PermissionError("the local cloud needs root: sudo make bench")
     layout = Layout()
@@ -162,17 +175,16 @@ def run(pairs: int, quick: bool, say: Callable[[str], None]) -> Result:
     elif layout.load().driver != "libvirt":
         raise RuntimeError("the cloud that is up has simulated nodes: make down first")
     try:
-        seen = asyncio.run(_measure(layout, pairs, 1 if quick else COLD, say))
+        yield layout
     finally:
         if own:
             with layout.lock():
                 down(layout)
-    return _result(pairs, seen)
 
 
 async def _measure(layout: Layout, pairs: int, cold: int, say: Callable[[str], None]) -> Seen:
     seen = Seen()
-    async with _cloud(layout) as cloud:
+    async with cloud_of(layout) as cloud:
         await cloud.image("guest", GUEST_IMAGE)
         await cloud.network("warm", 0)
         raw = await _donor(cloud)
@@ -191,7 +203,8 @@ async def _measure(layout: Layout, pairs: int, cold: int, say: Callable[[str], N
 
 
 @contextlib.asynccontextmanager
-async def _cloud(layout: Layout) -> AsyncIterator[Cloud]:
+async def cloud_of(layout: Layout) -> AsyncIterator[Cloud]:
+    """The cloud with a namespace of ours, which goes with all that is in it."""
     node = Node(layout, NODE)
     async with AioKube(from_kubeconfig(layout.kubeconfig), user_agent="novakube-bench") as kube:
         with contextlib.suppress(AlreadyExists):
