@@ -36,6 +36,7 @@ COMMANDS = {
     "agent": re.compile(r"novakube_agent\.main"),
     "libvirtd": re.compile(r"^libvirtd\b"),
     "kube-apiserver": re.compile(r"kube-apiserver "),
+    "etcd": re.compile(r"^\S*etcd "),
 }
 """Victims by how their command line looks."""
 DNSMASQ = re.compile(r"^\S*dnsmasq ")
@@ -74,7 +75,9 @@ MANIFESTS: tuple[tuple[str, str, Json], ...] = (
 class CrashCloud:
     """``start`` first, ``end`` last."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: str) -> None:
+        """Args: settings: of all its processes, beyond the usual."""
+        self._settings = settings
         self.root = directory / "clone"
         self.points = directory / "points"
         self.points.mkdir(parents=True)
@@ -98,6 +101,7 @@ class CrashCloud:
             "PYTHONSAFEPATH": "1",
             "NOVAKUBE_FAILPOINT_DIR": str(self.points),
             "NOVAKUBE_LOCAL_BACKOFF_MAX_S": "0.5",
+            **self._settings,
         }
         done = subprocess.run(
             [sys.executable, "-m", "novakube_local", *arguments],
@@ -116,9 +120,17 @@ class CrashCloud:
             ["qemu-img", "create", "-q", "-f", "qcow2", str(images / "blank.qcow2"), "1M"],
             check=True, timeout=30,
         )  # fmt: skip
+        self.up()
+        self.fill()
+
+    def up(self) -> None:
+        """What ``make up`` makes is there, without its first machine."""
         self._local("up")
         self.delete("instances", "hello", NAMESPACE)
         self.until_gone("instances", "hello", NAMESPACE)
+
+    def fill(self) -> None:
+        """Flavor, image and network of the guests."""
         for plural, namespace, spec in MANIFESTS:
             self.make(plural, "crash", spec, namespace)
 
@@ -225,6 +237,10 @@ class CrashCloud:
                     found[int(folder.name)] = text.decode(errors="replace")
         return found
 
+    def qemu_pids(self) -> set[int]:
+        """Of all machines that run."""
+        return {pid for pid, command in self._commands().items() if QEMU.search(command)}
+
     def _count(self, pattern: re.Pattern[str]) -> int:
         return sum(bool(pattern.search(command)) for command in self._commands().values())
 
@@ -240,6 +256,13 @@ class CrashCloud:
         self.until(f"{victim} again", lambda: self.pid(victim) not in (None, old), READY_S)
         if victim == "kube-apiserver":
             self.until("the API server knows its rights", self._serves, READY_S)
+
+    def answers(self) -> bool:
+        """The API server is up, whatever it knows."""
+        with contextlib.suppress(ApiError, OSError):
+            self.admin.call("GET", "/readyz")
+            return True
+        return False
 
     def _serves(self) -> bool:
         """Past its start, in which it refuses everybody for want of loaded rights."""
