@@ -20,7 +20,7 @@ from novakube_agent.reconcile import GuestReconciler
 from novakube_agent.server import AgentServer
 from novakube_agent.settings import Settings, read_settings
 from novakube_kit.access import discover
-from novakube_kit.errors import InvalidSpec
+from novakube_kit.errors import InvalidSpec, StateRolledBack
 from novakube_kit.httpserver import HttpServer
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.logging import configure_logging
@@ -38,9 +38,20 @@ def main() -> None:
     try:
         settings = read_settings()
         configure_logging(settings.log_level)
-        uvloop.run(run(settings))
+        _run(settings)
     except InvalidSpec as error:
         sys.exit(f"novakube-agent: {error.message}")
+
+
+def _run(settings: Settings) -> None:
+    """Until it is stopped; whoever started it starts it again after a restored backup."""
+    try:
+        uvloop.run(run(settings))
+    except* StateRolledBack as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        sys.exit(f"novakube-agent: {first}; to be started anew, no guest is touched")
 
 
 async def run(settings: Settings) -> None:

@@ -19,6 +19,9 @@ from novakube_kit.errors import (
 UNAUTHORIZED = "Unauthorized"
 EXPIRED = "Expired"
 NAMESPACE_TERMINATING = "NamespaceTerminating"
+VERSION_TOO_LARGE = "ResourceVersionTooLarge"
+"""The version asked for is newer than what the server knows: it is behind, or its store was
+restored. Source: k8s.io/apiserver storage/errors.go, NewTooLargeResourceVersionError."""
 
 
 def api_error(code: int, status: Mapping[str, Any], after_s: float | None = None) -> NovakubeError:
@@ -34,16 +37,17 @@ def api_error(code: int, status: Mapping[str, Any], after_s: float | None = None
     message = str(status.get("message") or f"the Kubernetes API answered {code}")
     reason = str(status.get("reason") or "")
     details = status.get("details") or {}
+    causes = [cause.get("reason") for cause in details.get("causes") or ()]
     if code in (408, 429) or code >= 500:
         asked_s = details.get("retryAfterSeconds")
-        return ApiUnavailable(message, after_s=after_s or asked_s or None)
+        too_large = VERSION_TOO_LARGE if VERSION_TOO_LARGE in causes else None
+        return ApiUnavailable(message, reason=too_large, after_s=after_s or asked_s or None)
     if code == 409:
         return AlreadyExists(message) if reason == "AlreadyExists" else Conflict(message)
     if code in _BY_CODE:
         kind, fixed = _BY_CODE[code]
         return kind(message, reason=fixed)
     if code == 403:
-        causes = [cause.get("reason") for cause in details.get("causes") or ()]
         terminating = NAMESPACE_TERMINATING in causes
         return Forbidden(message, reason=NAMESPACE_TERMINATING if terminating else None)
     return Terminal(message, reason=reason or None)

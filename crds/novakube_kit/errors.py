@@ -11,7 +11,8 @@
     |-- NotFound              the object or thing is not there
     |-- Conflict              somebody else wrote first (409): read again, decide again
     |-- AlreadyExists         409 on create
-    `-- Forbidden             401/403: the rights are missing; never retried in a hot loop
+    |-- Forbidden             401/403: the rights are missing; never retried in a hot loop
+    `-- StateRolledBack       the API's store is older than what was seen of it: start anew
 
 ``reason`` is CamelCase and is used verbatim in conditions, Events and logs.
 """
@@ -105,3 +106,9 @@ class Forbidden(NovakubeError):
     """The caller lacks a right."""
 
     reason = "Forbidden"
+
+
+class StateRolledBack(NovakubeError):
+    """The API server's store was restored from a backup: everything held of it may be wrong."""
+
+    reason = "StateRolledBack"

@@ -2,7 +2,8 @@
 
 Whoever follows a resource (store, work queue) gives a handler. What the API's protocol makes
 easy to lose is handled here: objects that vanished while no watch was open are told as
-DELETED, an expired resourceVersion leads to a new list, a silent connection is given up.
+DELETED, an expired resourceVersion leads to a new list, a silent connection is given up. A
+store that went back in time (etcd restored from a backup) is told from a server that is behind.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
-from novakube_kit.api_errors import EXPIRED
+from novakube_kit.api_errors import EXPIRED, VERSION_TOO_LARGE
 from novakube_kit.backoff import Backoff
-from novakube_kit.errors import ApiUnavailable, NovakubeError, Retryable
+from novakube_kit.errors import ApiUnavailable, NovakubeError, Retryable, StateRolledBack
 from novakube_kit.kube import Json, KubePort, Resource, WatchEvent
 from novakube_kit.metrics import WATCH_ERRORS, WATCH_EVENTS, WATCH_LISTS
 from novakube_kit.objects import Key, key_of
@@ -91,6 +92,7 @@ class Reflector:
         self._inactivity_s = inactivity_s
         self._known: dict[Key, _Seen] = {}
         self._version: str | None = None
+        self._newest = 0
         self._backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         self.synced = asyncio.Event()
         """Set once the first list was told completely; never cleared."""
@@ -107,21 +109,28 @@ class Reflector:
         return frozenset(self._known)
 
     async def run(self) -> None:
-        """Follows until cancelled; errors are waited out with backoff, 0.5 s to 30 s."""
+        """Follows until cancelled; errors are waited out with backoff, 0.5 s to 30 s.
+
+        Raises:
+            StateRolledBack: what was told is newer than all there is: no sequence of changes
+                leads from one to the other, so the process must start anew.
+        """
         while True:
             try:
                 if self._version is None:
                     await self._list()
                 await self._watch()
+            except StateRolledBack:
+                raise
             except NovakubeError as error:
                 await self._failed(error)
 
     async def _failed(self, error: NovakubeError) -> None:
         WATCH_ERRORS.labels(self._res.plural, error.reason).inc()
-        if error.reason == EXPIRED:
-            # History is gone, the watch can't go on: list again, at once the first time.
+        if error.reason in (EXPIRED, VERSION_TOO_LARGE):
+            # The watch can't go on from there: list again, at once the first time.
             self._version = None
-            _log.info("watch of %s expired, listing again", self._res.plural)
+            _log.info("watch of %s: %s; listing again", self._res.plural, error.reason)
         else:
             self.failure = error
             _log.warning("watch of %s failed: %s", self._res.plural, error)
@@ -138,6 +147,12 @@ class Reflector:
             limit=PAGE,
         )
         version: str = answer["metadata"]["resourceVersion"]
+        if int(version) < self._newest:
+            raise StateRolledBack(
+                f"{self._res.plural}: the API's store is at version {version}, {self._newest} was "
+                "seen before: it was restored from a backup"
+            )
+        self._newest = int(version)
         current = {key_of(item): item for item in answer["items"]}
         for key in self._known.keys() - current.keys():
             self._vanished(key, version)
@@ -187,6 +202,7 @@ class Reflector:
             self.failure = None
             self._backoff.reset()
             self._version = event.object["metadata"]["resourceVersion"]
+            self._newest = max(self._newest, int(self._version))
             if event.type != "BOOKMARK":
                 self._tell(event)
         if not count and loop.time() - started < 1.0:

@@ -3,7 +3,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from novakube_kit.errors import ApiUnavailable
+from novakube_kit.errors import ApiUnavailable, StateRolledBack
 from novakube_kit.kube import Resource, WatchEvent
 from novakube_kit.reflector import Reflector
 from tests.fakes.kube import FakeKube
@@ -155,3 +155,32 @@ async def test_a_handler_that_raises_does_not_stop_the_others(caplog: pytest.Log
     async with following(Reflector(kube, THINGS, handler)):
         assert seen == ["a", "b"]
     assert "handler of things failed at ns/a" in caplog.text
+
+
+async def test_a_store_that_was_restored_from_a_backup_ends_the_reflector():
+    """Versions begin anew: nothing that is held can be compared with what there is."""
+    kube = FakeKube()
+    kube.seed(THINGS, a_thing("a"))
+    reflector = Reflector(kube, THINGS, Told())
+    task = asyncio.create_task(reflector.run())
+    await reflector.synced.wait()
+    kube.version -= 50
+    kube.history.clear()
+    kube.cut_watches()
+    await pass_time(60)
+    assert task.done()
+    with pytest.raises(StateRolledBack, match="restored from a backup"):
+        task.result()
+
+
+async def test_a_server_that_is_behind_for_a_moment_does_not():
+    kube = FakeKube()
+    kube.seed(THINGS, a_thing("a"))
+    async with following(Reflector(kube, THINGS, told := Told())):
+        told.take()
+        kube.cut_watches()
+        kube.errors = [ApiUnavailable("behind", reason="ResourceVersionTooLarge")]
+        await pass_time(10)
+        await kube.create(THINGS, a_thing("b"), "ns")
+        await pass_time(60)
+    assert told.take() == [("ADDED", "b")]
