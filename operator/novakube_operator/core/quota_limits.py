@@ -12,10 +12,10 @@ from novakube_operator.core.quota import WORDS, exceeds
 AnyObject = Object[Any, Any]
 
 
-def per_instance(obj: AnyObject, limits: QuotaLimits, older_members: int) -> str | None:
+def per_instance(obj: AnyObject, limits: QuotaLimits, members_ahead: int) -> str | None:
     """What of an Instance's own is beyond a limit, as a sentence; None: nothing.
 
-    ``older_members``: Instances of its server group that are older than it.
+    ``members_ahead``: Instances of its server group that come before it.
     """
     spec = obj.spec
     contents = [len(base64.b64decode(item.content)) for item in spec.files]
@@ -25,7 +25,7 @@ def per_instance(obj: AnyObject, limits: QuotaLimits, older_members: int) -> str
         "injected_files": (len(spec.files), 0),
         "injected_file_content_bytes": (max(contents, default=0), 0),
         "injected_file_path_bytes": (max(paths, default=0), 0),
-        "server_group_members": (int("group" in spec.scheduler_hints), older_members),
+        "server_group_members": (int("group" in spec.scheduler_hints), members_ahead),
     }
     found = []
     for dimension, (need, used) in needs.items():

@@ -115,7 +115,7 @@ class Admission:
             yield Admitted(self._clock, math.inf)
             return
         limits = self.ledger.limits(obj.namespace)
-        over = per_instance(obj, limits, self._older_in_group(obj)) or self._ports(accepted)
+        over = per_instance(obj, limits, self._ahead_in_group(obj)) or self._ports(accepted)
         if over:
             self.ledger.wait(obj)
             raise _exceeded(over)
@@ -142,7 +142,8 @@ class Admission:
         free = [port for port in ports if port.status.claim is None]
         return next((over for over in map(self.ledger.verdict, free) if over is not None), None)
 
-    def _older_in_group(self, obj: AnyObject) -> int:
+    def _ahead_in_group(self, obj: AnyObject) -> int:
+        """Members that have a Guest, or are older: creation tells whole seconds only."""
         hint = obj.spec.scheduler_hints.get("group", [])
         if not hint:
             return 0
@@ -155,9 +156,13 @@ class Admission:
             other.uid
             for name in names
             for other in self._stores.of("instances").by("quotaGroup", (obj.namespace, name))
-            if (other.created_at, other.uid) < mine
+            if other.uid != obj.uid
+            and ((other.created_at, other.uid) < mine or self._has_guest(other))
         }
         return len(members)
+
+    def _has_guest(self, obj: AnyObject) -> bool:
+        return bool(self._stores.of("guests").by("instance", obj.uid))
 
     async def _ask(self, obj: AnyObject, charge: Charge) -> None:
         desk = self._desks.setdefault(obj.namespace, _Desk())
