@@ -38,7 +38,6 @@ class InstanceController:
             return await delete(context, obj, guests)
         if context.stores.terminating(obj.namespace):
             return None
-        obj = await context.finalize(obj)
         guest = newest(guests)
         await self._end_older(guests, guest)
         return await self._go_on(obj, guest)
@@ -47,13 +46,15 @@ class InstanceController:
         """An Instance that is to be there: adopt, follow, wait or create."""
         context = self._context
         found = next_of(context, obj, guest)
+        if guest is None and found is None:
+            return await self._create(obj)
+        obj = await context.finalize(obj)
         if isinstance(found, Adopt):
             return await adopt(context, obj, found)
-        if guest is not None:
-            return await self._follow(obj, guest)
-        if isinstance(found, Await):
+        if isinstance(found, Await) and guest is None:
             return await wait_for_node(context, obj, found)
-        return await self._create(obj)
+        assert guest is not None
+        return await self._follow(obj, guest)
 
     async def _create(self, obj: AnyObject) -> float | None:
         if given_up(obj) or (obj.status.state == "Error" and obj.status.launched_at is not None):

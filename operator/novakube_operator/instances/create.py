@@ -5,6 +5,7 @@ Each step is found again after a crash, so that nothing is made twice.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -45,7 +46,11 @@ USER_DATA_MAX_BYTES = 65535
 
 
 async def create(context: Context, obj: AnyObject) -> float | None:
-    """One attempt; what stands in the way becomes the Instance's status."""
+    """One attempt; what stands in the way becomes the Instance's status.
+
+    The finalizer is written beside the Quota, before anything is claimed.
+    """
+    finalizing = asyncio.ensure_future(context.finalize(obj))
     try:
         accepted = accept(obj, context.get, context.by, context.project(obj.namespace))
         user_data = await user_data_of(context, obj)
@@ -53,14 +58,17 @@ async def create(context: Context, obj: AnyObject) -> float | None:
         node = _choose(context, obj, accepted)
         context.lifecycle.reached(obj.uid, "scheduled")
         async with context.quota.admitted(obj, accepted) as room:
+            obj = await finalizing
             guest = await _claim(context, obj, accepted, node, user_data)
             room.check()
             await make_guest(context, guest, guest_name(obj.uid, guest.incarnation))
             context.lifecycle.reached(obj.uid, "guest-made")
     except NotAcceptable as problem:
-        await _refuse(context, obj, problem)
+        await _refuse(context, await finalizing, problem)
         return problem.look_again_s
     finally:
+        finalizing.cancel()
+        await asyncio.gather(finalizing, return_exceptions=True)
         context.capacity.release(obj.uid)
     context.event(obj, "Scheduled", f"placed on {node}")
     return BUILDING_AFTER_S
