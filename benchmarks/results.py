@@ -29,6 +29,8 @@ class Figure:
     note: str = ""
     most: float | None = None
     """Above it the figure proves no guarantee; None: it is told, not promised."""
+    least: float | None = None
+    """Below it the figure proves no guarantee."""
 
 
 @dataclass(slots=True)

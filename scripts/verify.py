@@ -128,6 +128,9 @@ class Verification:
         value, most = figures[key].get("value"), figures[key].get("most")
         if most is not None and value > most:
             return f"the figure {key} is {value:g}, above {most:g}"
+        least = figures[key].get("least")
+        if least is not None and value < least:
+            return f"the figure {key} is {value:g}, below {least:g}"
         return None
 
     def _lacking_test(self, node: str) -> str | None:

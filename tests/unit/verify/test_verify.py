@@ -129,6 +129,8 @@ def test_missed_figure_proves_nothing(root: Path) -> None:
     assert problems(root) == []
     result.write_text('{"figures": {"boot": {"value": 1.31, "most": 1.3}}}')
     assert problems(root) == ["fast: the figure boot is 1.31, above 1.3"]
+    result.write_text('{"figures": {"boot": {"value": 14.9, "least": 15}}}')
+    assert problems(root) == ["fast: the figure boot is 14.9, below 15"]
 
 
 def test_record_of_a_lane(root: Path) -> None:
