@@ -7,7 +7,8 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import kopf
@@ -24,6 +25,7 @@ from novakube_kit.leader import LeaderElection
 from novakube_kit.logging import configure_logging
 from novakube_kit.store import AnyObject
 from novakube_operator.controllers import Controller, Controllers
+from novakube_operator.core.nodes import node_of_namespace
 from novakube_operator.handlers import operator_settings, register
 from novakube_operator.instances.actions import ActionController
 from novakube_operator.instances.capacity import Capacity
@@ -121,14 +123,22 @@ class Process:
         for controller in quota_controllers(self._admission, self.stores, self._kube, self._clock):
             queue = self._controllers.add(controller)
             if controller.name == "Quota":
-                self.stores.namespace_changed = self._admission.wake = queue.add
+                self._admission.wake = queue.add
         wake = self.stores.wake_node
         builds = Builds(self._capacity.failures, self.settings.build_failures_max)
         url, events = self.settings.api_url, self._events
         nodes = node_controller(self.stores, self._kube, self._clock, url, wake, builds, events)
         queue = self._controllers.add(nodes.controller)
         self.stores.node_changed = queue.add
+        self.stores.namespace_changed = partial(self._namespace_changed, queue.add)
         return nodes
+
+    def _namespace_changed(self, wake_node: Callable[[str], None], namespace: str) -> None:
+        """A project was bound, or a node's namespace goes or is gone."""
+        self._admission.wake(namespace)
+        node = node_of_namespace(namespace)
+        if node is not None:
+            wake_node(node)
 
     def _changed(self, plural: str, old: AnyObject | None, new: AnyObject | None) -> None:
         self._admission.ledger.changed(plural, old, new)

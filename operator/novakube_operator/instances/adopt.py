@@ -25,12 +25,15 @@ from novakube_operator.core.adoption import (
 )
 from novakube_operator.core.guest_spec import guest_spec
 from novakube_operator.core.naming import guest_name
+from novakube_operator.core.nodes import namespace_of_node
 from novakube_operator.instances.claims import Claims
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.create import make_guest, user_data_of
 from novakube_operator.instances.follow import silence
 
 AnyObject = Object[Any, Any]
+NAMESPACE_S = 2.0
+"""How soon a node's namespace that is being deleted is looked at again."""
 
 
 def strays(context: Context, obj: AnyObject) -> tuple[Stray, ...]:
@@ -47,6 +50,8 @@ def next_of(context: Context, obj: AnyObject, guest: AnyObject | None) -> Adopt 
 
 async def adopt(context: Context, obj: AnyObject, found: Adopt) -> float | None:
     """Makes the next incarnation where the VM is."""
+    if context.stores.terminating(namespace_of_node(found.node)):
+        return NAMESPACE_S
     number = max(obj.status.incarnation, found.incarnation) + 1
     try:
         spec = found.spec or await _spec(context, obj, found, number)

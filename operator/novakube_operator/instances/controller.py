@@ -33,7 +33,7 @@ class InstanceController:
         self._unplaced.discard(key)
         if obj is None:
             return None
-        guests = context.by("guests", "instance", obj.uid)
+        guests = await self._let_go(context.by("guests", "instance", obj.uid))
         if obj.deleting:
             return await delete(context, obj, guests)
         if context.stores.terminating(obj.namespace):
@@ -41,6 +41,20 @@ class InstanceController:
         guest = newest(guests)
         await self._end_older(guests, guest)
         return await self._go_on(obj, guest)
+
+    async def _let_go(self, guests: tuple[AnyObject, ...]) -> tuple[AnyObject, ...]:
+        """Guests that go with their node's namespace; returns the rest.
+
+        Our finalizer would keep the namespace, and so its next one, from coming. Their VMs are
+        taken over or fenced as those of any Guest that vanished.
+        """
+        left = []
+        for guest in guests:
+            if guest.deleting and self._context.stores.terminating(guest.namespace):
+                await self._context.release(guest)
+            else:
+                left.append(guest)
+        return tuple(left)
 
     async def _go_on(self, obj: AnyObject, guest: AnyObject | None) -> float | None:
         """An Instance that is to be there: adopt, follow, wait or create."""

@@ -93,8 +93,13 @@ class NodeController:
         node_exists: Callable[[str], bool],
         builds: Builds,
         events: EventRecorder,
+        terminating: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """``node_exists(name)``: whether a labelled Node of that name is there now."""
+        """Sets up.
+
+        Args: node_exists: whether a labelled Node of that name is there now; terminating:
+        whether a namespace is being deleted (its end wakes the node).
+        """
         self._kube = kube
         self._stores = stores
         self._authority = authority
@@ -103,6 +108,7 @@ class NodeController:
         self._node_exists = node_exists
         self._builds = builds
         self._events = events
+        self._terminating = terminating
         self._complete: set[str] = set()
 
     async def reconcile(self, node: str) -> float | None:
@@ -112,13 +118,16 @@ class NodeController:
         if hypervisor is not None and hypervisor.deleting:
             await self._release(hypervisor)
             return None
-        if exists and (node not in self._complete or hypervisor is None):
+        mailbox = core.namespace_of_node(node)
+        if self._terminating(mailbox):
+            self._complete.discard(node)
+        elif exists and (node not in self._complete or hypervisor is None):
             await self._ensure_mailbox(node)
             self._complete.add(node)
             hypervisor = self._stores.hypervisors.get(None, node)
         if hypervisor is None:
             return None
-        report = self._stores.reports.get(core.namespace_of_node(node), REPORT_NAME)
+        report = self._stores.reports.get(mailbox, REPORT_NAME)
         status = await self._report_status(node, hypervisor, report, exists)
         if report is not None:
             await self._give_orders(node, hypervisor, status, report)

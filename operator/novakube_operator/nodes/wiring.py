@@ -94,6 +94,7 @@ def node_controller(
         node_exists,
         builds,
         events,
+        stores.terminating,
     )
 
     def keys() -> set[str]:
