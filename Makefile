@@ -65,8 +65,8 @@ test: bootstrap check ## everything a change must pass (installs what it needs)
 	$(PYTHON) scripts/verify.py --ran $(RECORD)
 
 .PHONY: deep
-deep: bootstrap ## the whole of a lane TARGET=crash|sabotage [SHARD=i/n], into tests/records; goes on where it stopped
-	@test -n "$(TARGET)" || { echo 'make deep: TARGET=crash or TARGET=sabotage is missing' >&2; exit 2; }
+deep: bootstrap ## the whole of a lane TARGET=crash|sabotage|soak [SHARD=i/n], into tests/records; goes on where it stopped
+	@test -n "$(TARGET)" || { echo 'make deep: TARGET=crash, sabotage or soak is missing' >&2; exit 2; }
 	KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$(CURDIR)/.local/bin} \
 		$(PYTHON) -m pytest -p tests.record --record tests/records/$(TARGET).json --resume \
 		$(if $(SHARD),--shard $(SHARD)) tests/deep/$(TARGET)

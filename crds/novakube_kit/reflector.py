@@ -171,6 +171,13 @@ class Reflector:
             seen = None
         if seen is None:
             self._tell(WatchEvent("ADDED", item))
+        elif int(item["metadata"]["resourceVersion"]) < int(seen.resource_version):
+            where = "/".join(part for part in key if part)
+            raise StateRolledBack(
+                f"{self._res.plural} {where}: the API's store has it at version "
+                f"{item['metadata']['resourceVersion']}, {seen.resource_version} was seen before: "
+                "it was restored from a backup"
+            )
         elif seen.resource_version != item["metadata"]["resourceVersion"]:
             self._tell(WatchEvent("MODIFIED", item))
 

@@ -1,4 +1,5 @@
 import asyncio
+import copy
 from contextlib import asynccontextmanager
 
 import pytest
@@ -184,3 +185,23 @@ async def test_a_server_that_is_behind_for_a_moment_does_not():
         await kube.create(THINGS, a_thing("b"), "ns")
         await pass_time(60)
     assert told.take() == [("ADDED", "b")]
+
+
+async def test_a_restored_store_that_has_newer_versions_already_is_noticed_by_an_older_object():
+    """Whoever else writes makes the versions grow again before we look."""
+    kube = FakeKube()
+    kube.seed(THINGS, a_thing("a"))
+    reflector = Reflector(kube, THINGS, Told())
+    task = asyncio.create_task(reflector.run())
+    await reflector.synced.wait()
+    backup = copy.deepcopy(kube.objects)
+    await kube.patch(THINGS, "a", {"spec": {"size": 2}}, "ns")
+    await pass_time(1)
+    kube.objects = backup
+    kube.version += 50
+    kube.compact()
+    kube.cut_watches()
+    await pass_time(60)
+    assert task.done()
+    with pytest.raises(StateRolledBack, match=r"things ns/a: .* restored from a backup"):
+        task.result()
