@@ -14,6 +14,7 @@ from benchmarks import vm
 from benchmarks.measures import Usage, parse, usage
 from benchmarks.results import Figure, Result
 from novakube_crds.v1alpha1.flavor import FLAVOR
+from novakube_crds.v1alpha1.hypervisor import HYPERVISOR
 from novakube_crds.v1alpha1.instance import INSTANCE
 from novakube_kit.errors import AlreadyExists, NotFound
 from novakube_kit.resources import resource_of
@@ -59,7 +60,7 @@ async def _measure(layout: Layout, count: int, say: Callable[[str], None]) -> Se
     await asyncio.to_thread(subprocess.run, create, check=True, timeout=30)
     try:
         async with vm.cloud_of(layout) as cloud:
-            await _needs(cloud)
+            await _needs(cloud, count)
             empty = usage(agent_pid(layout))
             began = time.perf_counter()
             names = [f"d{number}" for number in range(count)]
@@ -72,12 +73,17 @@ async def _measure(layout: Layout, count: int, say: Callable[[str], None]) -> Se
             await _shared(names, cloud.delete)
             with contextlib.suppress(NotFound):
                 await cloud.kube.delete(resource_of(FLAVOR), "bench-32")
+            usual = dict.fromkeys(("cpuAllocationRatio", "diskAllocationRatio"))
+            await cloud.kube.patch(resource_of(HYPERVISOR), vm.NODE, {"spec": usual})
     finally:
         blank.unlink()
     return Seen(empty, full, rested, made_s, after - before)
 
 
-async def _needs(cloud: vm.Cloud) -> None:
+async def _needs(cloud: vm.Cloud, count: int) -> None:
+    """What the domains refer to, and a node that takes as many."""
+    ratios = {"cpuAllocationRatio": float(max(16, count)), "diskAllocationRatio": 100.0}
+    await cloud.kube.patch(resource_of(HYPERVISOR), vm.NODE, {"spec": ratios})
     await cloud.image("blank", BLANK)
     await cloud.network("dense", 200)
     body = {"apiVersion": "novakube.dev/v1alpha1", "kind": "Flavor",
