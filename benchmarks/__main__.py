@@ -12,8 +12,10 @@ from benchmarks import controlplane, scale
 from benchmarks.results import ROOT, Result
 
 WHAT = ("control-plane", "scale", "vm", "density")
+ALL = ("control-plane", "scale", "vm")
+"""Without density, which has not been measured with its hundred domains yet."""
 QUICK = ("control-plane", "vm")
-"""Scale and density are not worth a look without their minutes."""
+"""Scale is not worth a look without its minutes."""
 
 
 def main() -> None:
@@ -26,7 +28,7 @@ def main() -> None:
     def say(what: str) -> None:
         print(f"[{time.monotonic() - started:6.1f} s] {what}", flush=True)
 
-    everything = QUICK if arguments.quick else WHAT
+    everything = QUICK if arguments.quick else ALL
     for what in everything if arguments.what == "all" else (arguments.what,):
         show(run(what, arguments, say))
 

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import vm
+from benchmarks.load import shared
 from benchmarks.measures import Usage, parse, usage
 from benchmarks.results import Figure, Result
 from novakube_crds.v1alpha1.flavor import FLAVOR
@@ -64,13 +65,13 @@ async def _measure(layout: Layout, count: int, say: Callable[[str], None]) -> Se
             empty = usage(agent_pid(layout))
             began = time.perf_counter()
             names = [f"d{number}" for number in range(count)]
-            await _shared(names, lambda name: _paused(cloud, name))
+            await shared(AT_A_TIME, names, lambda name: _paused(cloud, name))
             made_s = time.perf_counter() - began
             say(f"{count} domains, paused, after {made_s:.0f} s; at rest for {REST_S:g} s")
             full, before = usage(agent_pid(layout)), _reconciled(cloud)
             await asyncio.sleep(REST_S)
             rested, after = usage(agent_pid(layout)), _reconciled(cloud)
-            await _shared(names, cloud.delete)
+            await shared(AT_A_TIME, names, cloud.delete)
             with contextlib.suppress(NotFound):
                 await cloud.kube.delete(resource_of(FLAVOR), "bench-32")
             usual = dict.fromkeys(("cpuAllocationRatio", "diskAllocationRatio"))
@@ -99,18 +100,6 @@ async def _paused(cloud: vm.Cloud, name: str) -> None:
     wish = {"spec": {"powerState": "Paused"}}
     await cloud.kube.patch(resource_of(INSTANCE), name, wish, vm.NAMESPACE)
     await cloud.until(name, "Paused")
-
-
-async def _shared(names: list[str], deed: Callable[[str], Awaitable[object]]) -> None:
-    waiting = iter(names)
-
-    async def worker() -> None:
-        for name in waiting:
-            await deed(name)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_A_TIME):
-            group.create_task(worker())
 
 
 def agent_pid(layout: Layout) -> int:

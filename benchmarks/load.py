@@ -123,13 +123,13 @@ class Load:
         """Creates as fast as the API server takes them; returns when all run."""
         names = [f"{prefix}{number:05d}" for number in range(count)]
         numbered = list(enumerate(names))
-        await _shared(at_a_time, numbered, lambda one: self.create(one[1], one[0]))
+        await shared(at_a_time, numbered, lambda one: self.create(one[1], one[0]))
         await self.all_in(names, self.running_at)
         return names
 
     async def delete(self, names: list[str], at_a_time: int) -> None:
         """Deletes them all; returns when all are gone."""
-        await _shared(at_a_time, names, lambda name: self._kube.delete(INSTANCES, name, NAMESPACE))
+        await shared(at_a_time, names, lambda name: self._kube.delete(INSTANCES, name, NAMESPACE))
         await self.all_in(names, self.gone_at)
 
     async def all_in(self, names: list[str], seen: dict[str, float]) -> None:
@@ -152,7 +152,8 @@ class Load:
         return [self.running_at[name] - self.created_at[name] for name in names]
 
 
-async def _shared(at_a_time: int, items: list[T], deed: Callable[[T], Awaitable[object]]) -> None:
+async def shared(at_a_time: int, items: list[T], deed: Callable[[T], Awaitable[object]]) -> None:
+    """Does a deed for every item, so many at a time; ends when all are done."""
     waiting = iter(items)
 
     async def worker() -> None:

@@ -109,6 +109,7 @@ def test_finalizers_and_owners_stripped(cloud: CrashCloud) -> None:
     stays(cloud, pids)
     for name in NAMES:
         running(cloud, name)
+    assert cloud.qemu_pids() == pids
     deleting_destroys(cloud, "a")
 
 

@@ -81,6 +81,12 @@ class World:
         self.cloud.delete("instances", name, NAMESPACE)
         del self.wishes[name]
 
+    def delete_all(self) -> None:
+        """Orders the end of all that is left."""
+        for name in list(self.wishes):
+            self.log.append(f"delete {name}")
+            self._delete(name)
+
     def _power(self, name: str) -> None:
         now = self.wishes[name]
         wanted = self.random.choice(POWERS[1:]) if now == "Running" else "Running"
