@@ -126,9 +126,11 @@ class Verification:
         if key not in figures:
             return f"no figure {key} in benchmarks/results"
         value, most = figures[key].get("value"), figures[key].get("most")
+        least = figures[key].get("least")
+        if most is None and least is None:
+            return f"the figure {key} has no bound: it cannot be missed"
         if most is not None and value > most:
             return f"the figure {key} is {value:g}, above {most:g}"
-        least = figures[key].get("least")
         if least is not None and value < least:
             return f"the figure {key} is {value:g}, below {least:g}"
         return None

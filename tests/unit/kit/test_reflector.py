@@ -158,13 +158,18 @@ async def test_a_handler_that_raises_does_not_stop_the_others(caplog: pytest.Log
     assert "handler of things failed at ns/a" in caplog.text
 
 
-async def test_a_store_that_was_restored_from_a_backup_ends_the_reflector():
-    """Versions begin anew: nothing that is held can be compared with what there is."""
+async def a_reflector_of_one_thing() -> tuple[FakeKube, asyncio.Task[None]]:
     kube = FakeKube()
     kube.seed(THINGS, a_thing("a"))
     reflector = Reflector(kube, THINGS, Told())
     task = asyncio.create_task(reflector.run())
     await reflector.synced.wait()
+    return kube, task
+
+
+async def test_a_store_that_was_restored_from_a_backup_ends_the_reflector():
+    """Versions begin anew: nothing that is held can be compared with what there is."""
+    kube, task = await a_reflector_of_one_thing()
     kube.version -= 50
     kube.history.clear()
     kube.cut_watches()
@@ -189,11 +194,7 @@ async def test_a_server_that_is_behind_for_a_moment_does_not():
 
 async def test_a_restored_store_that_has_newer_versions_already_is_noticed_by_an_older_object():
     """Whoever else writes makes the versions grow again before we look."""
-    kube = FakeKube()
-    kube.seed(THINGS, a_thing("a"))
-    reflector = Reflector(kube, THINGS, Told())
-    task = asyncio.create_task(reflector.run())
-    await reflector.synced.wait()
+    kube, task = await a_reflector_of_one_thing()
     backup = copy.deepcopy(kube.objects)
     await kube.patch(THINGS, "a", {"spec": {"size": 2}}, "ns")
     await pass_time(1)

@@ -118,7 +118,8 @@ def test_commit_of_a_row_may_be_short(root: Path) -> None:
 
 def test_figure_of_a_bench(root: Path) -> None:
     promise(root, "| fast | `bench:boot` | 1.2 | |")
-    (root / "benchmarks" / "results" / "vm.json").write_text('{"figures": {"boot": {}}}')
+    result = root / "benchmarks" / "results" / "vm.json"
+    result.write_text('{"figures": {"boot": {"value": 1, "most": 2}}}')
     assert problems(root) == []
 
 
@@ -131,6 +132,8 @@ def test_missed_figure_proves_nothing(root: Path) -> None:
     assert problems(root) == ["fast: the figure boot is 1.31, above 1.3"]
     result.write_text('{"figures": {"boot": {"value": 14.9, "least": 15}}}')
     assert problems(root) == ["fast: the figure boot is 14.9, below 15"]
+    result.write_text('{"figures": {"boot": {"value": 1.3}}}')
+    assert problems(root) == ["fast: the figure boot has no bound: it cannot be missed"]
 
 
 def test_record_of_a_lane(root: Path) -> None:
