@@ -165,6 +165,25 @@ class Store(Generic[SpecT, StatusT]):
             if key not in keys and int(held.resource_version) <= int(version):
                 self._drop(key, held.uid)
 
+    def rolled_back(self, listed: Mapping[Key, tuple[str, int]], version: int) -> Key | None:
+        """An object that a list made at ``version`` has older than it was before; None: none.
+
+        What we wrote after the list is newer than it, and no sign of anything.
+
+        Args:
+            listed: key -> UID and resourceVersion, as the list has them.
+            version: the list's own.
+        """
+        for key, (uid, found) in listed.items():
+            held = self._objects.get(key)
+            if (
+                held is not None
+                and held.uid == uid
+                and found < int(held.resource_version) <= version
+            ):
+                return key
+        return None
+
     async def wait_for(
         self, namespace: str | None, name: str, version: str, *, deadline_s: float
     ) -> None:

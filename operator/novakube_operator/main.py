@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -17,7 +18,7 @@ import uvloop
 from novakube_crds.base import SYSTEM_NAMESPACE
 from novakube_kit.access import ClusterAccess, discover
 from novakube_kit.clock import SystemClock
-from novakube_kit.errors import ApiUnavailable, InvalidSpec, NovakubeError
+from novakube_kit.errors import ApiUnavailable, InvalidSpec, NovakubeError, StateRolledBack
 from novakube_kit.events import EventRecorder
 from novakube_kit.httpserver import HttpServer
 from novakube_kit.kube_aio import AioKube
@@ -54,6 +55,9 @@ RELIST_S = 300.0
 FILL_S = 120.0
 """For the first lists: ten thousand objects take seconds."""
 RETRY_S = 5.0
+END_S = 20.0
+"""For an orderly end. While the API server is away, kopf repeats requests that it means to give
+up (its stop callback runs in no task, which asyncio.current_task() needs), for minutes."""
 log = logging.getLogger(__name__)
 
 
@@ -234,6 +238,8 @@ class Process:
                     gap = await self.stores.gap.wait()
             try:
                 await self.stores.relist(self._kube, self.stores.taken_gaps() if gap else None)
+            except StateRolledBack:
+                raise
             except NovakubeError as error:
                 log.warning("relist failed: %s", error.message)
                 await asyncio.sleep(RETRY_S)
@@ -262,12 +268,24 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(number, process.stop.set)
     registry = kopf.OperatorRegistry()
     register(registry, process.stores, access, process)
-    await kopf.operator(
-        registry=registry,
-        settings=operator_settings(),
-        clusterwide=True,
-        stop_flag=process.stop,
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            settings=operator_settings(),
+            clusterwide=True,
+            stop_flag=process.stop,
+        ),
+        name="kopf",
     )
+    stopping = asyncio.create_task(process.stop.wait())
+    await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((watching,), timeout=END_S)
+    if not watching.done():
+        log.warning("watches did not end within %g s: leaving without them", END_S)
+        await process.cleanup()
+        os._exit(1)
+    stopping.cancel()
+    await watching
     return 1 if process.failed else 0
 
 

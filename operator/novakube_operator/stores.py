@@ -15,6 +15,7 @@ from typing import Any
 
 from novakube_crds.kind import Kind
 from novakube_crds.v1alpha1 import KINDS
+from novakube_kit.errors import StateRolledBack
 from novakube_kit.kube import Json, KubePort, Resource, WatchEvent
 from novakube_kit.objects import Key, key_of
 from novakube_kit.reflector import Reflector
@@ -214,6 +215,7 @@ class Stores:
 
         Raises:
             ApiUnavailable, Conflict: nothing was dropped of the kinds not yet done.
+            StateRolledBack: the process must start anew.
         """
         wanted = set(plurals) if plurals is not None else None
         for kind in WATCHED:
@@ -228,8 +230,18 @@ class Stores:
 
     async def _relist(self, kube: KubePort, res: Resource, plural: str) -> None:
         answer = await kube.list(res, limit=PAGE, metadata_only=True)
-        keys = frozenset(key_of(item) for item in answer["items"])
-        self.of(plural).retain(keys, answer["metadata"]["resourceVersion"])
+        version = answer["metadata"]["resourceVersion"]
+        listed = {
+            key_of(item): (item["metadata"]["uid"], int(item["metadata"]["resourceVersion"]))
+            for item in answer["items"]
+        }
+        older = self.of(plural).rolled_back(listed, int(version))
+        if older is not None:
+            raise StateRolledBack(
+                f"{plural} {'/'.join(filter(None, older))} is older than it was: the API's store "
+                "was restored from a backup"
+            )
+        self.of(plural).retain(frozenset(listed), version)
 
 
 def _slim(metadata: Json) -> Json:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from novakube_crds.v1alpha1.flavor import FLAVOR
 from novakube_crds.v1alpha1.port import PORT
+from novakube_kit.errors import StateRolledBack
 from novakube_kit.kube import Json
 from novakube_kit.resources import resource_of
 from novakube_operator.stores import FOLLOWED, Stores
@@ -17,7 +20,7 @@ from tests.unit.operator_instances.contexts import body
 from tests.waiting import pass_time
 
 pytestmark = pytest.mark.looptime
-PORTS = resource_of(PORT)
+PORTS, FLAVORS = resource_of(PORT), resource_of(FLAVOR)
 SYNC_S = 30
 
 
@@ -68,3 +71,17 @@ async def test_our_own_write_that_vanished_unwatched_goes_with_the_next_list() -
         kube.compact()
         await pass_time(SYNC_S)
     assert len(stores.of("ports")) == 0
+
+
+async def test_a_relist_that_has_an_object_older_than_it_was_tells_of_a_restored_backup() -> None:
+    kube, stores = FakeKube(), Stores(lambda *_: None)
+    kube.seed(FLAVORS, body("Flavor", "f", "", {"vcpus": 1, "memoryMiB": 64, "rootGiB": 1}))
+    await stores.load(kube)
+    backup = copy.deepcopy(kube.objects)
+    written = await kube.patch(FLAVORS, "f", {"spec": {"description": "changed"}})
+    stores.of("flavors").observe(written)
+    await stores.relist(kube)
+    kube.objects = backup
+    kube.version += 10
+    with pytest.raises(StateRolledBack, match="flavors f is older than it was"):
+        await stores.relist(kube)
