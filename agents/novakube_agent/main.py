@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-import uvloop
-
 from novakube_agent.address import default_address
 from novakube_agent.drivers.selection import host_ports
 from novakube_agent.identity import NodeCertificate, node_token
@@ -46,7 +44,7 @@ def main() -> None:
 def _run(settings: Settings) -> None:
     """Until it is stopped; whoever started it starts it again after a restored backup."""
     try:
-        uvloop.run(run(settings))
+        asyncio.run(run(settings))
     except* StateRolledBack as errors:
         first: BaseException = errors
         while isinstance(first, BaseExceptionGroup):

@@ -254,12 +254,12 @@ def after_failure(desired: Desired, seen: Observed, error: NovakubeError) -> Jou
     journal = seen.journal
     if journal.request is not None and journal.request.state == "Accepted":
         return answered(journal, "Failed", error.message)
-    if journal.done_sequence == 0:
+    # A guest that runs was built, though its first order may not have been journaled as done.
+    if journal.done_sequence == 0 and power_state(seen.domain) == "Stopped":
         verdict = Verdict("Failed", error.reason, error.message, desired.generation)
         ended = replace(journal, verdict=verdict, order=None)
         # Journaled before the start, in case this process dies of it; the node refused it.
-        never_ran = journal.adopted is None and power_state(seen.domain) == "Stopped"
-        return replace(ended, started_at=None) if never_ran else ended
+        return replace(ended, started_at=None) if journal.adopted is None else ended
     return replace(
         journal,
         order=None,

@@ -65,7 +65,6 @@ MOVES: dict[tuple[PowerState, PowerState], Move] = {
 EFFECTS: dict[Move, Action] = {
     "Pause": PauseDomain(),
     "Unpause": UnpauseDomain(),
-    "Save": SaveDomain(),
 }
 
 STAYS_OFF: frozenset[StopReason] = frozenset({"GuestShutdown", "Destroyed"})
@@ -76,6 +75,8 @@ STOP_REASONS: dict[OffReason | None, StopReason] = {
     "Failed": "Crashed",
 }
 HOST_STOPPING_WAIT_S = 30.0
+SUSPEND_GIVEN_UP_S = 600.0
+"""A suspend that failed again and again is given up so long after the order's deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,15 @@ def _carry_out(seen: Observed, journal: Journal, order: PowerOrder) -> Step:
         return _start(seen, journal, None)
     if move == "Stop":
         return stop_gracefully(seen, journal, order)
-    return Step(journal, (EFFECTS[move],))
+    return _save(seen, journal, order) if move == "Save" else Step(journal, (EFFECTS[move],))
+
+
+def _save(seen: Observed, journal: Journal, order: PowerOrder) -> Step:
+    """Suspend to disk, as long as there is time for another attempt."""
+    if seen.now < order.deadline + SUSPEND_GIVEN_UP_S:
+        return Step(journal, (SaveDomain(),))
+    message = "the guest could not be suspended in time and runs on; the agent's log says why"
+    return Step(replace(_done(journal, order, "Running", message), done_state="Running"))
 
 
 def _unbuilt(seen: Observed) -> tuple[Action, ...]:

@@ -6,6 +6,10 @@ leader stops believing in itself by its own clock, so that neither wall clock ju
 different clocks make two leaders. What remains (a leader stopped between the check and its
 write) is caught by ``epoch``.
 
+A process that knows its predecessor to be dead need not wait for it: ``slot`` names a place
+where at most one process runs at a time (a pod, whose container is started again only after
+its end). The Lease of an earlier process of the same slot is taken at once, as a new epoch.
+
 Source: k8s.io/client-go/tools/leaderelection (15 s, 10 s, 2 s; observed record; jitter 1.2).
 """
 
@@ -59,6 +63,7 @@ class LeaderElection:
         name: str,
         identity: str,
         *,
+        slot: str = "",
         deadlines: Deadlines | None = None,
         changed: Callable[[bool], None] | None = None,
         clock: Clock | None = None,
@@ -71,6 +76,8 @@ class LeaderElection:
             name: of the Lease.
             identity: unique per process start (host name and a random part), else a
                 restarted process would go on with its predecessor's epoch.
+            slot: where this process runs alone; becomes a part of the identity. Empty: unknown,
+                so that every other holder may be alive.
             deadlines: client-go's unless given.
             changed: called with True and False on the event loop when leadership changes.
             clock: for tests.
@@ -78,7 +85,8 @@ class LeaderElection:
         self._kube = kube
         self._namespace = namespace
         self._name = name
-        self._identity = identity
+        self._predecessors = f"{slot}/" if slot else None
+        self._identity = f"{slot}/{identity}" if slot else identity
         self._deadlines = deadlines or Deadlines()
         self._changed = changed
         self._clock = clock or SystemClock()
@@ -135,9 +143,15 @@ class LeaderElection:
             return await self._create()
         self._observe(lease)
         holder = lease["spec"].get("holderIdentity")
-        if holder and holder != self._identity and not self._expired(lease):
+        if holder and not self._ours_to_take(holder) and not self._expired(lease):
             return False
         return await self._write(lease)
+
+    def _ours_to_take(self, holder: str) -> bool:
+        """Our own, or that of a process that ended before this one could begin."""
+        if self._predecessors is not None and holder.startswith(self._predecessors):
+            return True
+        return holder == self._identity
 
     def _expired(self, lease: Json) -> bool:
         """Whether the holder's time is over, counted from when we saw its last change."""

@@ -66,6 +66,8 @@ def novakube(layout: Layout, api_url: str) -> dict[str, Spec]:
                 **access(layout, "operator"),
                 "NOVAKUBE_HTTP": "127.0.0.1:8080",
                 "NOVAKUBE_API_URL": api_url,
+                # The supervisor starts a process again only after it ended, as a kubelet does.
+                "NOVAKUBE_POD_UID": f"local-{layout.id}",
                 "NOVAKUBE_DATABASE_URL": f"sqlite:///{layout.local / 'operator' / 'history.db'}",
             },
             "needs": [str(keys / "operator.token")],

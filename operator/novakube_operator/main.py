@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import kopf
-import uvloop
 
 from novakube_crds.base import SYSTEM_NAMESPACE
 from novakube_kit.access import ClusterAccess, discover
@@ -82,7 +81,12 @@ class Process:
         self._engine = open_engine(settings.database_url)
         self._history = History(Writer(self._engine, self._clock), Records(self._kube), self._clock)
         self._election = LeaderElection(
-            self._kube, SYSTEM_NAMESPACE, LEASE, settings.identity, changed=self._leadership
+            self._kube,
+            SYSTEM_NAMESPACE,
+            LEASE,
+            settings.identity,
+            slot=settings.slot,
+            changed=self._leadership,
         )
         self._nodes = self._wire()
         self._exit = contextlib.AsyncExitStack()
@@ -298,7 +302,7 @@ def main() -> None:
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
         # Two lines for each look at the schema's version.
         logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
-        sys.exit(uvloop.run(run(settings)))
+        sys.exit(asyncio.run(run(settings)))
     except InvalidSpec as error:
         sys.exit(f"novakube-operator: {error.message}")
 

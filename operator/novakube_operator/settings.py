@@ -38,6 +38,8 @@ class Settings:
     """Where kubectl users reach novakube-api; published in ConfigMap novakube-endpoints."""
     identity: str
     """Unique per process start: host name and a random part."""
+    slot: str
+    """Where at most one operator process runs at a time: the pod's UID. Empty: not known."""
     workers: int
     """Instances reconciled at a time."""
     build_deadline_s: float
@@ -67,6 +69,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
         database_url=env.get("NOVAKUBE_DATABASE_URL") or DEFAULT_URL,
         api_url=env.get("NOVAKUBE_API_URL") or "https://novakube-api.novakube-system.svc:8774",
         identity=f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}",
+        slot=env.get("NOVAKUBE_POD_UID") or "",
         workers=int(_number(env, "NOVAKUBE_WORKERS", 16, 1, 256)),
         build_deadline_s=_number(env, "NOVAKUBE_BUILD_DEADLINE_S", 1800, 1, 86400),
         build_failures_max=int(_number(env, "NOVAKUBE_BUILD_FAILURES_MAX", 10, 0, 1000000)),

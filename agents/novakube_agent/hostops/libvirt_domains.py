@@ -237,12 +237,23 @@ def unpause(conn: libvirt.virConnect, instance_id: str) -> None:
 
 
 def save(conn: libvirt.virConnect, instance_id: str) -> None:
-    """Suspends to disk; the image always resumes to running."""
+    """Suspends to disk; the image always resumes to running.
+
+    Raises:
+        HostBusy: reason ``SuspendFailed``: libvirt gave up and the guest runs on. So ends a
+            suspend that meets the remains of one that a killed libvirtd left in QEMU.
+    """
     domain = _required(conn, instance_id)
     if not domain.isActive() and domain.hasManagedSaveImage(0):
         return
     _require_active(domain, instance_id, "suspend")
-    domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+    try:
+        domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+    except libvirt.libvirtError as error:
+        if code_of(error) != libvirt.VIR_ERR_OPERATION_FAILED or not domain.isActive():
+            raise
+        sentence = f"libvirt could not suspend domain {instance_id}: {error.get_error_message()}"
+        raise HostBusy(sentence, reason="SuspendFailed") from error
 
 
 def reset(conn: libvirt.virConnect, instance_id: str) -> None:

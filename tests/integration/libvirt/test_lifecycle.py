@@ -280,3 +280,22 @@ async def test_the_node_is_described(node: Node) -> None:
     assert facts.cpu.arch == "x86_64"
     assert {"COMPUTE_NODE", "HW_CPU_X86_SSE2", "HW_CPU_X86_AVX2"} <= set(facts.traits)
     assert facts.boot_id == boot_id()
+
+
+async def test_a_suspend_without_room_is_tried_again(node: Node, request_of: Requests) -> None:
+    """The guest runs on meanwhile; with room the next attempt succeeds."""
+    request = request_of()
+    instance_id = request.identity.instance_id
+    await node.driver.define(request)
+    await node.driver.start(instance_id)
+    folder = "/var/lib/libvirt/qemu/save"
+    node.libvirtd.run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder)
+    try:
+        with pytest.raises(HostBusy) as refused:
+            await node.driver.save(instance_id)
+        await node.until_state(instance_id, "Running", EVENT_S)
+    finally:
+        node.libvirtd.run("umount", folder)
+    assert refused.value.reason == "SuspendFailed", refused.value.message
+    await node.driver.save(instance_id)
+    await node.until_state(instance_id, "Saved", EVENT_S)

@@ -78,6 +78,21 @@ async def test_a_leader_that_goes_hands_over_at_once(candidates: Candidates):
     assert second.epoch == 2
 
 
+async def test_a_process_started_again_in_its_slot_takes_the_lease_at_once(
+    candidates: Candidates,
+):
+    link = OwnLink(candidates.kube)
+    candidates.stand("first", kube=link, slot="pod-1")
+    await pass_time(0.1)
+    link.cut = True
+    await candidates.end("first")  # killed: it gives nothing back
+    again = candidates.stand("second", slot="pod-1")
+    stranger = candidates.stand("third", slot="pod-11")
+    await pass_time(0.5)
+    assert (again.is_leader, stranger.is_leader) == (True, False)
+    assert again.epoch == 2
+
+
 async def test_a_cut_off_leader_stops_before_another_begins(candidates: Candidates):
     link, changes = OwnLink(candidates.kube), []
     loop = asyncio.get_running_loop()

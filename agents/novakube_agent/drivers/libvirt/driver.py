@@ -177,7 +177,12 @@ class LibvirtDriver:
         await self._verb("unpause", libvirt_domains.unpause, instance_id)
 
     async def save(self, instance_id: str) -> None:
-        """Suspends to disk. HostFailure ``NotRunning`` when it is off and not saved."""
+        """Suspends to disk.
+
+        Raises:
+            HostFailure: ``NotRunning``: it is off and not saved.
+            HostBusy: ``SuspendFailed``: it runs on; another attempt may do.
+        """
         await self._verb("suspend", libvirt_domains.save, instance_id, SAVE_DEADLINE_S)
 
     async def reset(self, instance_id: str) -> None:

@@ -1,0 +1,66 @@
+"""A suspend that does not succeed: tried again, given up in time, and the guest runs on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from novakube_agent.drivers.fake import FakeState
+from novakube_agent.model import PowerOrder, WriteJournal
+from novakube_agent.plan import after_failure, plan
+from novakube_agent.power import SUSPEND_GIVEN_UP_S
+from novakube_kit.errors import HostBusy, HostFailure
+from tests.fakes.host import Agent, StatusSink, a_guest, revised
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> Agent:
+    return await Agent(FakeState("n1"), tmp_path, StatusSink(), {}).start()
+
+
+async def test_a_failed_attempt_is_told_and_followed_by_another(agent: Agent) -> None:
+    guest = a_guest()
+    await agent.settle(guest)
+    agent.state.flaky["save"] = 1
+    suspended = revised(guest, power_state="Suspended", power_sequence=2)
+    agent.guests[guest.name] = suspended
+    with pytest.raises(HostBusy):
+        await agent.reconciler(guest.name)
+    assert "simulated: save is busy" in agent.sink.statuses[guest.uid].message
+    assert (await agent.settle(suspended)).power_state == "Suspended"
+
+
+async def test_it_is_given_up_and_the_guest_runs_on(agent: Agent) -> None:
+    guest = a_guest()
+    await agent.settle(guest)
+    agent.state.flaky["save"] = 1_000
+    suspended = revised(guest, power_state="Suspended", power_sequence=2)
+    agent.guests[guest.name] = suspended
+    with pytest.raises(HostBusy):
+        await agent.reconciler(guest.name)
+    agent.now += suspended.spec.stop_timeout_s + SUSPEND_GIVEN_UP_S
+    status = await agent.settle(suspended)
+    assert (status.phase, status.power_state, status.power_sequence) == ("Ready", "Running", 2)
+    assert "could not be suspended in time" in status.power_error
+
+
+async def test_a_guest_that_runs_was_built_though_its_first_order_was_never_journaled_as_done(
+    agent: Agent,
+) -> None:
+    """The agent ended between the start and its entry; the next order failed for good."""
+    guest = a_guest()
+    await agent.settle(guest)
+    suspended = revised(guest, power_state="Suspended", power_sequence=2)
+    seen = await agent.host.observe(suspended, 0, agent.now)
+    order = PowerOrder(sequence=2, wanted="Suspended", origin="Running", deadline=agent.now)
+    cut_short = replace(seen, journal=replace(seen.journal, done_sequence=0, order=order))
+    journal = after_failure(suspended, cut_short, HostFailure("it cannot be saved"))
+    assert journal.verdict is None
+    assert (journal.done_state, journal.power_error) == ("Running", "it cannot be saved")
+    assert not [
+        action
+        for action in plan(suspended, replace(cut_short, journal=journal)).actions
+        if not isinstance(action, WriteJournal)
+    ]
