@@ -65,11 +65,13 @@ test: bootstrap check ## everything a change must pass (installs what it needs)
 	$(PYTHON) scripts/verify.py --ran $(RECORD)
 
 .PHONY: deep
-deep: bootstrap ## the whole of a lane TARGET=crash|sabotage|soak [SHARD=i/n], into tests/records; goes on where it stopped
+deep: bootstrap ## the whole of a lane TARGET=crash|sabotage|soak [SHARD=i/n] [TIMES=n in a row], into tests/records; goes on where it stopped
 	@test -n "$(TARGET)" || { echo 'make deep: TARGET=crash, sabotage or soak is missing' >&2; exit 2; }
-	KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$(CURDIR)/.local/bin} \
-		$(PYTHON) -m pytest -p tests.record --record tests/records/$(TARGET).json --resume \
-		$(if $(SHARD),--shard $(SHARD)) tests/deep/$(TARGET)
+	export KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$(CURDIR)/.local/bin}; \
+	for n in $$(seq $(or $(TIMES),1)); do \
+		$(PYTHON) -m pytest -p tests.record --record tests/records/$(TARGET).json --resume --times $$n \
+			$(if $(SHARD),--shard $(SHARD)) tests/deep/$(TARGET) || exit 1; \
+	done
 
 .PHONY: fresh
 fresh: ## the README's commands in a bare Debian 12, into tests/records [KEEP=1] [FRESH_ROOT=dir]

@@ -21,7 +21,10 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ["promise", "proof", "figure", "commit"]
-LANE = re.compile(r"^(test|fresh|bench|crash|reach|kubelet|tempest|soak|sabotage):(.+)$")
+LANE = re.compile(
+    r"^(test|fresh|bench|crash|reach|kubelet|tempest|soak|sabotage)(?:\*(\d+))?:(.+)$"
+)
+"""``crash*3:id``: it passed three times in a row."""
 GENERATED = (
     ["novakube_crds", "generate", "--check"],
     ["benchmarks.table", "--check"],
@@ -111,7 +114,7 @@ class Verification:
     def _lacking(self, proof: str) -> str | None:
         """What a proof lacks, None when it holds."""
         match = LANE.match(proof)
-        lane, node = (match[1], match[2]) if match else ("test", proof)
+        lane, times, node = (match[1], match[2], match[3]) if match else ("test", None, proof)
         if lane == "bench":
             return self._lacking_figure(node)
         if lane == "test":
@@ -119,7 +122,16 @@ class Verification:
         if lane not in self._lanes:
             self._lanes[lane] = self.record(self.root / "tests" / "records" / f"{lane}.json")
             self._check_lane(lane)
-        return None if passed(self._lanes[lane], node) else f"{lane} has not passed {node}"
+        if not passed(self._lanes[lane], node):
+            return f"{lane} has not passed {node}"
+        return self._lacking_passes(lane, node, int(times)) if times else None
+
+    def _lacking_passes(self, lane: str, node: str, times: int) -> str | None:
+        content = json.loads((self.root / "tests" / "records" / f"{lane}.json").read_text())
+        passes = content.get("passes", {})
+        cases = [c for c in content["cases"] if c == node or c.startswith(node + "[")]
+        fewest = min(passes.get(case, 0) for case in cases)
+        return None if fewest >= times else f"{lane} passed {node} {fewest} times, not {times}"
 
     def _lacking_figure(self, key: str) -> str | None:
         figures = self.figures()

@@ -5,8 +5,9 @@ case, what passed, failed or was skipped, and the seconds. A run that skipped, x
 reran anything not listed in ``tests/unavailable.txt`` ends with exit code 1: a missing
 program is a failure.
 
-``--resume`` leaves out what the record of the same commit says passed; ``--shard i/n`` runs
-every nth case from the ith on. Lanes that take hours are run so.
+``--resume`` leaves out what the record says passed, ``--times n`` what passed n times in a
+row; ``--shard i/n`` runs every nth case from the ith on. Lanes that take hours are run so. What
+is recorded counts as long as nothing that a lane runs has changed since (``SUBJECT``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SUBJECT = (
+    "agents", "api", "charts", "crds", "local", "operator", "requirements.lock",
+    "tests/deadlines.py", "tests/deep", "tests/waiting.py",
+)  # fmt: skip
+"""What the recorded lanes run: the product, and the lanes themselves."""
+FLUSH_AFTER = 20
+"""Cases between two writes of the record."""
 UNAVAILABLE = Path(__file__).with_name("unavailable.txt")
 
 
@@ -48,24 +56,38 @@ def commit() -> str:
     return head + ("+dirty" if dirty else "")
 
 
+def still_counts(recorded: str, now: str) -> bool:
+    """Whether what passed at one commit would be run unchanged at another."""
+    if recorded == now:
+        return True
+    if any(name.endswith("+dirty") for name in (recorded, now)):
+        return False
+    same = ["git", "diff", "--quiet", recorded, now, "--", *SUBJECT]
+    return subprocess.run(same, cwd=ROOT, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", help="file to write the record of this run to (merged)")
     parser.addoption("--resume", action="store_true", help="leave out what is recorded as passed")
+    parser.addoption("--times", type=int, default=1, help="passes in a row that are wanted")
     parser.addoption("--shard", help="i/n: every nth case from the ith (1..n) on")
 
 
-def chosen(ids: list[str], recorded: Mapping[str, str], shard: str | None) -> set[str]:
+def chosen(
+    ids: list[str], passes: Mapping[str, int], shard: str | None, wanted: int = 1
+) -> set[str]:
     """The ids to run.
 
     Args:
         ids: every case, in order.
-        recorded: outcomes of the same commit.
+        passes: how often in a row each passed.
         shard: ``i/n``, or None for all.
+        wanted: so many passes in a row are enough.
     """
     first, count = (int(part) for part in (shard or "1/1").split("/"))
     if not 1 <= first <= count:
         raise pytest.UsageError(f"--shard {shard}: i/n with 1 <= i <= n is allowed")
-    return {node for node in ids[first - 1 :: count] if recorded.get(node) != "passed"}
+    return {node for node in ids[first - 1 :: count] if passes.get(node, 0) < wanted}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -73,11 +95,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     resume = config.getoption("--resume")
     if not target or not (resume or shard):
         return
-    path, recorded = ROOT / target, {}
+    path, passes = ROOT / target, {}
     if resume and path.exists():
         content = json.loads(path.read_text())
-        recorded = content["cases"] if content["commit"] == commit() else {}
-    wanted = chosen([item.nodeid for item in items], recorded, shard)
+        passes = content["passes"] if still_counts(content["commit"], commit()) else {}
+    ids = [item.nodeid for item in items]
+    wanted = chosen(ids, passes, shard, config.getoption("--times"))
     print(f"\n{len(items)} cases, {len(wanted)} to run")
     items[:] = [item for item in items if item.nodeid in wanted]
 
@@ -85,9 +108,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class Recorder:
     """Collects outcomes by id."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, resumes: bool) -> None:
         self.path = path
+        self.resumes = resumes
         self.outcomes: dict[str, str] = {}
+        self.skipped: set[str] = set()
         self.began = time.monotonic()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -96,12 +121,19 @@ class Recorder:
             self.outcomes[report.nodeid] = "failed"
         elif report.skipped and worst != "failed":
             self.outcomes[report.nodeid] = "skipped"
+            self.skipped.add(report.nodeid)
         elif report.when == "call" and worst is None:
             self.outcomes[report.nodeid] = "passed"
 
+    def pytest_runtest_logfinish(self) -> None:
+        """What ran is kept, should this process be ended."""
+        if len(self.outcomes) >= FLUSH_AFTER:
+            self._write()
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        skipped = {i for i, what in self.outcomes.items() if what == "skipped"}
-        unexpected = sorted(skipped - unavailable_ids())
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.resumes:
+            session.exitstatus = pytest.ExitCode.OK  # all of it is recorded
+        unexpected = sorted(self.skipped - unavailable_ids())
         if unexpected and session.exitstatus == 0:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             for node in unexpected:
@@ -109,14 +141,22 @@ class Recorder:
         self._write()
 
     def _write(self) -> None:
-        record: dict[str, Any] = {"commit": commit(), "seconds": 0, "cases": {}}
+        record: dict[str, Any] = {"commit": commit(), "seconds": 0, "cases": {}, "passes": {}}
         if self.path.exists():
             old = json.loads(self.path.read_text())
-            if old["commit"] == record["commit"]:
-                record = old
-        record["seconds"] = round(record["seconds"] + time.monotonic() - self.began, 1)
-        record["cases"].update(self.outcomes)
-        record["cases"] = dict(sorted(record["cases"].items()))
+            if "passes" in old and still_counts(old["commit"], record["commit"]):
+                record = old | {"commit": record["commit"]}
+        now_s = time.monotonic()
+        record["seconds"] = round(record["seconds"] + now_s - self.began, 1)
+        self.began = now_s
+        record["cases"] = dict(sorted((record["cases"] | self.outcomes).items()))
+        before = record["passes"]
+        now = {
+            node: before.get(node, 0) + 1 if what == "passed" else 0
+            for node, what in self.outcomes.items()
+        }
+        record["passes"] = dict(sorted((before | now).items()))
+        self.outcomes = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(record, indent=1) + "\n")
 
@@ -124,4 +164,5 @@ class Recorder:
 def pytest_configure(config: pytest.Config) -> None:
     target = config.getoption("--record")
     if target:
-        config.pluginmanager.register(Recorder(ROOT / target), "novakube-recorder")
+        recorder = Recorder(ROOT / target, resumes=config.getoption("--resume"))
+        config.pluginmanager.register(recorder, "novakube-recorder")

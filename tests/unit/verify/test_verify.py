@@ -146,6 +146,14 @@ def test_record_of_a_lane(root: Path) -> None:
     assert problems(root) == ["fresh.json: readme failed", "fresh: fresh has not passed readme"]
 
 
+@pytest.mark.parametrize(("passes", "want"), [(3, []), (2, ["it: fresh passed a 2 times, not 3"])])
+def test_passes_in_a_row(root: Path, passes: int, want: list[str]) -> None:
+    promise(root, "| it | `fresh*3:a` | | |")
+    path = record(root, {"a": "passed"}, name="fresh")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"passes": {"a": passes}}))
+    assert problems(root) == want
+
+
 def test_record_of_a_foreign_commit(root: Path) -> None:
     promise(root, "| it | `tests/test_a.py::test_one` | | |")
     foreign = record(root, ALL_PASSED, "f" * 40)
