@@ -102,6 +102,11 @@ class Store(Generic[SpecT, StatusT]):
         """Objects found by a value of an index, in the order of their keys."""
         return tuple(self._objects[key] for key in sorted(self._indices[index].get(value, ())))
 
+    def any(self, index: str, value: Hashable) -> Object[SpecT, StatusT] | None:
+        """One of the objects that an index finds, whichever; constant time."""
+        key = next(iter(self._indices[index].get(value, ())), None)
+        return None if key is None else self._objects[key]
+
     def count(self, index: str, value: Hashable) -> int:
         """How many objects an index finds; constant time."""
         return len(self._indices[index].get(value, ()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from novakube_crds.v1alpha1.port import ADDRESS_IN_USE, ADDRESS_OUTSIDE, NETWORK_FULL
 from novakube_crds.v1alpha1.subnet import SubnetSpec, address_mode
@@ -81,10 +81,16 @@ def check_explicit(address: str, subnet: SubnetSpec, subnet_name: str, mac: str)
     return str(wanted)
 
 
-def next_free(subnet: SubnetSpec, taken: Taken, mac: str) -> str | None:
-    """The lowest address of the pools that is free and not the gateway; None: full.
+def next_free(subnet: SubnetSpec, taken: Taken, mac: str, after: str | None = None) -> str | None:
+    """The next free address of the pools that is not the gateway; None: full.
 
-    On a Subnet whose guests make their own addresses: the one of this MAC.
+    Args:
+        subnet: of the address.
+        taken: whether an address is in use.
+        mac: on a Subnet whose guests make their own addresses, the one of this MAC is meant.
+        after: where the search begins: an address given before. So its cost does not grow with
+            those in use, and an address that was just freed comes last: neighbours may still
+            know its former owner. None: from the lowest on.
     """
     made = made_by_guest(subnet, mac)
     if made is not None:
@@ -92,12 +98,21 @@ def next_free(subnet: SubnetSpec, taken: Taken, mac: str) -> str | None:
     version = ipaddress.ip_network(subnet.cidr).version
     make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
     way = networks.gateway(subnet)
-    for first, last in sorted(networks.pools(subnet)):
-        for number in range(first, last + 1):
-            address = make(number)
-            if address != way and not taken(str(address)):
-                return str(address)
+    for number in _in_turn(sorted(networks.pools(subnet)), int(make(after)) if after else None):
+        address = make(number)
+        if address != way and not taken(str(address)):
+            return str(address)
     return None
+
+
+def _in_turn(pools: Sequence[tuple[int, int]], after: int | None) -> Iterator[int]:
+    """Every number of the pools once, those above ``after`` first."""
+    if after is None:
+        after = -1
+    for first, last in pools:
+        yield from range(max(first, after + 1), last + 1)
+    for first, last in pools:
+        yield from range(first, min(last, after) + 1)
 
 
 def full(network: str, subnets: int) -> InvalidSpec:

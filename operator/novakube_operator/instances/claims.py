@@ -208,15 +208,16 @@ class Claims:
 
     async def _free(self, seeker: _Seeker, subnet: AnyObject) -> str | None:
         store, uid = self._context.stores.of("ipaddresses"), seeker.request.network.uid
-        lost: set[str] = set()
+        last, lost = self._context.addresses_given, set[str]()
 
         def taken(address: str) -> bool:
             return address in lost or store.count("address", (uid, address)) > 0
 
         while True:
-            address = ipam.next_free(subnet.spec, taken, seeker.mac)
+            address = ipam.next_free(subnet.spec, taken, seeker.mac, last.get(subnet.uid))
             if address is None:
                 return None
+            last[subnet.uid] = address
             if await self._claim(seeker, subnet, address):
                 return address
             lost.add(address)

@@ -56,6 +56,8 @@ class Context:
     vanished: dict[str, AnyObject] = field(default_factory=dict)
     """By Instance UID, its Guest as it was when the object went unasked; after a restart the
     node's report tells of it."""
+    addresses_given: dict[str, str] = field(default_factory=dict)
+    """By Subnet UID, the address given last: the next search begins there."""
     fencing: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     """By UID of an Instance being deleted: (node, Guest UID) it waits for."""
 

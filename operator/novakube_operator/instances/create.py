@@ -139,7 +139,8 @@ def _no_user_data(message: str) -> NotAcceptable:
 def _pinned(context: Context, accepted: Accepted) -> tuple[str, str] | None:
     """The node a Network already has guests on: it cannot span nodes yet."""
     for nic in accepted.nics:
-        for guest in context.by("guests", "network", nic.network.uid):
+        guest = context.stores.of("guests").any("network", nic.network.uid)
+        if guest is not None:
             return guest.spec.hypervisor, nic.network.name
         node = context.capacity.node_of_network(nic.network.uid)
         if node is not None:

@@ -162,7 +162,7 @@ class Admission:
         return len(members)
 
     def _has_guest(self, obj: AnyObject) -> bool:
-        return bool(self._stores.of("guests").by("instance", obj.uid))
+        return self._stores.of("guests").any("instance", obj.uid) is not None
 
     async def _ask(self, obj: AnyObject, charge: Charge) -> None:
         desk = self._desks.setdefault(obj.namespace, _Desk())

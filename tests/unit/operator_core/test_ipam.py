@@ -43,6 +43,33 @@ def test_next_free(subnet: SubnetSpec, taken: set[str], want: str | None) -> Non
     assert ipam.next_free(subnet, taken.__contains__, MAC) == want
 
 
+@pytest.mark.parametrize(
+    ("taken", "after", "want"),
+    [
+        (set(), "10.0.0.3", "10.0.0.4"),
+        ({"10.0.0.4"}, "10.0.0.3", "10.0.0.5"),
+        (set(), "10.0.0.6", "10.0.0.2"),
+        ({"10.0.0.5", "10.0.0.6"}, "10.0.0.4", "10.0.0.2"),
+        ({"10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6"}, "10.0.0.3", "10.0.0.3"),
+        ({f"10.0.0.{i}" for i in range(2, 7)}, "10.0.0.3", None),
+    ],
+)
+def test_the_search_goes_on_where_it_ended(taken: set[str], after: str, want: str | None) -> None:
+    assert ipam.next_free(a_subnet(), taken.__contains__, MAC, after) == want
+
+
+def test_the_search_does_not_look_at_all_that_was_given() -> None:
+    looks: list[str] = []
+
+    def taken(address: str) -> bool:
+        looks.append(address)
+        return False
+
+    subnet = a_subnet("10.0.0.0/16")
+    assert ipam.next_free(subnet, taken, MAC, "10.0.200.7") == "10.0.200.8"
+    assert looks == ["10.0.200.8"]
+
+
 def test_an_address_that_the_guest_would_not_make_cannot_be_had() -> None:
     subnet = a_subnet("fd00::/64", ipv6_ra_mode="slaac")
     assert ipam.check_explicit("FD00:0::f816:3eff:fe00:7", subnet, "s", MAC) == MADE
@@ -80,11 +107,14 @@ def test_one_name_per_address(
     assert names[0] == ipam.claim_name(NETWORK, one.exploded)
 
 
-@given(st.sets(st.integers(0, 255)))
-def test_given_out_addresses_are_free_inside_and_never_the_gateway(used: set[int]) -> None:
+@given(st.sets(st.integers(0, 255)), st.none() | st.integers(0, 255))
+def test_given_out_addresses_are_free_inside_and_never_the_gateway(
+    used: set[int], after: int | None
+) -> None:
     subnet = a_subnet("10.0.0.0/24")
     taken = {f"10.0.0.{i}" for i in used}
-    while (address := ipam.next_free(subnet, taken.__contains__, MAC)) is not None:
+    last = None if after is None else f"10.0.0.{after}"
+    while (address := ipam.next_free(subnet, taken.__contains__, MAC, last)) is not None:
         assert address not in taken
         assert ipam.check_explicit(address, subnet, "s", MAC) == address
         taken.add(address)
