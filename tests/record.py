@@ -98,7 +98,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     path, passes = ROOT / target, {}
     if resume and path.exists():
         content = json.loads(path.read_text())
-        passes = content["passes"] if still_counts(content["commit"], commit()) else {}
+        passes = content.get("passes", {}) if still_counts(content["commit"], commit()) else {}
     ids = [item.nodeid for item in items]
     wanted = chosen(ids, passes, shard, config.getoption("--times"))
     print(f"\n{len(items)} cases, {len(wanted)} to run")
