@@ -17,7 +17,7 @@ import kopf
 from novakube_crds.base import SYSTEM_NAMESPACE
 from novakube_kit.access import ClusterAccess, discover
 from novakube_kit.clock import SystemClock
-from novakube_kit.errors import ApiUnavailable, InvalidSpec, NovakubeError, StateRolledBack
+from novakube_kit.errors import InvalidSpec, NovakubeError, StateRolledBack
 from novakube_kit.events import EventRecorder
 from novakube_kit.httpserver import HttpServer
 from novakube_kit.kube_aio import AioKube
@@ -31,6 +31,7 @@ from novakube_operator.instances.actions import ActionController
 from novakube_operator.instances.capacity import Capacity
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.controller import InstanceController
+from novakube_operator.instances.orphans import Sweep
 from novakube_operator.instances.ports import PortController
 from novakube_operator.instances.recorder import Recorder
 from novakube_operator.lifecycle import Lifecycle
@@ -109,6 +110,7 @@ class Process:
             pipeline=load_pipeline(self.settings.scheduler),
         )
         self._recorder = Recorder(context)
+        self._sweep = Sweep(context)
         self._history.recall = self._recorder.recall
         instances, actions = InstanceController(context), ActionController(context)
         self._controllers.add(
@@ -176,22 +178,24 @@ class Process:
         log.info("stores loaded, standing for leadership")
 
     async def _fill_stores(self) -> None:
-        """Everything that exists is in the stores.
-
-        Raises:
-            ApiUnavailable: not within ``FILL_S``.
-        """
+        """Everything that exists is in the stores; an API server without our kinds is awaited."""
         reflectors = self.stores.reflectors(self._kube)
         for reflector in reflectors:
             self._start("reflector", reflector.run())
-        await self.stores.load(self._kube)
-        try:
-            async with asyncio.timeout(FILL_S):
-                for reflector in reflectors:
-                    await reflector.synced.wait()
-        except TimeoutError as error:
-            causes = sorted({str(r.failure) for r in reflectors if not r.synced.is_set()})
-            raise ApiUnavailable(f"lists not there in {FILL_S:g} s: {', '.join(causes)}") from error
+        while True:
+            try:
+                await self.stores.load(self._kube)
+                break
+            except NovakubeError as error:
+                log.warning("lists failed, again in %g s: %s", RETRY_S, error.message)
+                await asyncio.sleep(RETRY_S)
+        for reflector in reflectors:
+            while not reflector.synced.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FILL_S):
+                        await reflector.synced.wait()
+                        break
+                log.error("a list is not there after %g s: %s", FILL_S, reflector.failure)
 
     def _start(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(loop, name=name)
@@ -232,6 +236,7 @@ class Process:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._controllers.run())
             group.create_task(self._nodes.keep_certificates())
+            group.create_task(self._sweep.run())
 
     async def _relist(self) -> None:
         """Finds what vanished while nobody watched: every 5 minutes, and after a gap."""

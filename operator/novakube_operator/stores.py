@@ -81,6 +81,7 @@ INDICES: dict[str, dict[str, Index]] = {
         "node": lambda obj: [obj.spec.hypervisor],
         "network": lambda obj: [nic.network_uid for nic in obj.spec.nics],
         "instance": lambda obj: [obj.spec.instance.uid],
+        "of": lambda obj: [(obj.spec.instance.namespace, obj.spec.instance.name)],
     },
     "hypervisorreports": {
         "orphan": lambda obj: {

@@ -256,12 +256,23 @@ class Claims:
             return bool(raw["spec"]["claim"]["uid"] == holder.uid)
         return True
 
+    def _made(self) -> list[AnyObject]:
+        """The Ports made for this Instance, also those whose owner reference was stripped."""
+        owned = {port.uid: port for port in self._context.by("ports", "owner", self._obj.uid)}
+        id = self._obj.spec.id or self._obj.uid
+        for index in range(max(1, len(self._obj.spec.networks))):
+            name = port_name(self._obj.uid, index)
+            port = self._context.get("ports", self._obj.namespace, name)
+            if port is not None and port.spec.device_id == id and port.status.claim is None:
+                owned[port.uid] = port
+        return list(owned.values())
+
     async def release(self) -> None:
         """After the last Guest is gone.
 
         Operator-made Ports and addresses end; users' Ports are free again and keep theirs.
         """
-        for port in self._context.by("ports", "owner", self._obj.uid):
+        for port in self._made():
             await self._context.remove(port)
         for port in self._context.by("ports", "claim", self._obj.uid):
             cleared = {"claim": None, "node": None, "state": "Down"}

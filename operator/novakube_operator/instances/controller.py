@@ -14,6 +14,7 @@ from novakube_operator.instances.context import Context
 from novakube_operator.instances.create import create
 from novakube_operator.instances.delete import delete
 from novakube_operator.instances.follow import follow
+from novakube_operator.instances.orphans import let_go
 
 AnyObject = Object[Any, Any]
 
@@ -31,6 +32,7 @@ class InstanceController:
         context = self._context
         obj = context.stores.of("instances").get(*key)
         self._unplaced.discard(key)
+        await let_go(context, key)
         if obj is None:
             return None
         guests = await self._let_go(context.by("guests", "instance", obj.uid))
@@ -98,9 +100,11 @@ class InstanceController:
             elif guest.spec.teardown is None:
                 await self._context.patch(guest, {"spec": {"teardown": "Destroy"}})
 
-    def keys(self) -> list[Key]:
-        """All Instances."""
-        return [obj.key for obj in self._context.stores.of("instances")]
+    def keys(self) -> set[Key]:
+        """All Instances, and those that only Guests tell of."""
+        named = {obj.key for obj in self._context.stores.of("instances")}
+        guests = (guest.spec.instance for guest in self._context.stores.of("guests"))
+        return named | {(identity.namespace, identity.name) for identity in guests}
 
     def wakes(
         self, plural: str, old: AnyObject | None, new: AnyObject | None

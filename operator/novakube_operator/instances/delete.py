@@ -25,7 +25,7 @@ async def delete(context: Context, obj: AnyObject, guests: tuple[AnyObject, ...]
         return None
     if guests:
         if not all(_ordered(guest) for guest in guests):
-            await _refuse_while_crd_goes(context)
+            await refuse_while_crd_goes(context)
         if obj.status.state != "Deleting":
             draft = Draft(obj, context.clock.now())
             draft.working("Deleting", "Deleting", "its guest is being taken down")
@@ -81,7 +81,7 @@ async def _fence_strays(context: Context, obj: AnyObject) -> bool:
             continue
         asked = guest is not None and guest.uid == guest_uid
         if asked or (node, guest_uid) in wanted:
-            await _refuse_while_crd_goes(context)
+            await refuse_while_crd_goes(context)
             hypervisor = await context.fence(hypervisor, guest_uid)
         # The node controller takes the UID out when the agent reports it gone.
         under_way = guest_uid in hypervisor.status.fenced or (node, guest_uid) in wanted
@@ -89,7 +89,7 @@ async def _fence_strays(context: Context, obj: AnyObject) -> bool:
     return pending
 
 
-async def _refuse_while_crd_goes(context: Context) -> None:
+async def refuse_while_crd_goes(context: Context) -> None:
     """Instances that vanish because their CRD is being deleted are no order to destroy.
 
     Raises:

@@ -74,9 +74,12 @@ def stays(cloud: CrashCloud, pids: set[int]) -> None:
 def deleting_destroys(cloud: CrashCloud, name: str) -> None:
     """What was taken over is the Instance's again."""
     before = len(cloud.qemu_pids())
+    id = running(cloud, name)["status"]["id"]
     cloud.delete("instances", name, NAMESPACE)
     cloud.until_gone("instances", name, NAMESPACE)
     assert len(cloud.qemu_pids()) == before - 1
+    ports = cloud.list("ports", NAMESPACE)
+    assert not [p["metadata"]["name"] for p in ports if p["spec"].get("deviceID") == id]
 
 
 def strip(cloud: CrashCloud, plural: str, namespace: str) -> None:

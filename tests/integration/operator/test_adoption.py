@@ -103,6 +103,25 @@ def test_the_nodes_report_tells_an_operator_that_was_away(
     assert (starts(cloud, web), found["status"]["state"]) == (lives, "Running")
 
 
+def test_an_instance_that_vanished_is_taken_over_by_one_of_its_id(
+    cloud: Cloud, web: Json, namespace: str
+) -> None:
+    """No order: its Guest is let go, its VM is reported, and goes with its new Instance."""
+    lives, id = starts(cloud, web), web["status"]["id"]
+    cloud.patch("instances", "web", {"metadata": {"finalizers": None}}, namespace)
+    cloud.delete("instances", "web", namespace)
+    wait_until_sync(
+        lambda: any(item["instanceID"] == id for item in strays(cloud)), "reported", EVENT_S
+    )
+    assert guests_of(cloud, "web", namespace) == []
+    cloud.make("Instance", "again", {**WEB, "id": id}, namespace)
+    found = cloud.until("instances", "again", namespace, state="Running")
+    assert (found["status"]["id"], starts(cloud, web)) == (id, lives)
+    cloud.delete("instances", "again", namespace)
+    cloud.gone("instances", "again", namespace)
+    assert domain(cloud, web) is None
+
+
 def strays(cloud: Cloud) -> list[Any]:
     report = cloud.get("hypervisorreports", "node", MAILBOX) or {}
     return list(report.get("status", {}).get("orphans", []))
