@@ -148,6 +148,10 @@ Timestamp = Annotated[str, Field(max_length=64, json_schema_extra={"format": "da
 PowerState = Literal["Running", "Stopped", "Paused", "Suspended"]
 
 
+_GIVEN: dict[frozenset[str], set[str]] = {}
+"""Every combination of given fields that was met: as many as manifests have forms."""
+
+
 class ApiModel(BaseModel):
     """Immutable wire model. Unknown fields are ignored, so old readers survive new fields."""
 
@@ -158,6 +162,15 @@ class ApiModel(BaseModel):
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
+
+    def model_post_init(self, _: Any) -> None:
+        """Shares the set of given field names between models, which are immutable.
+
+        pydantic keeps one of 200 to 700 bytes for each; it was half of what an object took.
+        """
+        given = self.__pydantic_fields_set__
+        shared = _GIVEN.setdefault(frozenset(given), given)
+        object.__setattr__(self, "__pydantic_fields_set__", shared)
 
     def wire(self) -> dict[str, Any]:
         """The JSON object as it goes over the wire: camelCase, absent instead of null."""
