@@ -133,6 +133,10 @@ class Reflector:
             _log.info("watch of %s: %s; listing again", self._res.plural, error.reason)
         else:
             self.failure = error
+            if isinstance(error, ApiUnavailable):
+                # What answers next may be another store, older than what was told: a watch that
+                # begins in its future is silent until it gets there. Only a list shows that.
+                self._version = None
             _log.warning("watch of %s failed: %s", self._res.plural, error)
         asked_s = error.after_s if isinstance(error, Retryable) else None
         await asyncio.sleep(self._backoff.next_s(asked_s))

@@ -179,8 +179,15 @@ class Stores:
         ]  # fmt: skip
 
     def _followed(self, plural: str, keys: frozenset[Key], version: str) -> None:
-        """A whole list of a kind: what we hold from our own writes beyond it has vanished."""
+        """A whole list of a kind: what we hold from our own writes beyond it has vanished.
+
+        A list after the first follows an outage: what kopf watches is compared too, as kopf
+        goes on where it was.
+        """
         self.of(plural).retain(keys, version)
+        if self._listed:
+            self._gaps |= {kind.plural for kind in WATCHED} - FOLLOWED
+            self.gap.set()
         if plural in MADE_BY_LEADERS:
             self._listed_to[plural] = int(version)
             self.listed_at = max(self.listed_at, min(self._listed_to.values()))

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from novakube_kit.errors import AlreadyExists, ApiUnavailable, Conflict, NotFound, NovakubeError
+from novakube_kit.errors import AlreadyExists, Conflict, NotFound, NovakubeError
 from novakube_kit.kube import Json, JsonPatch, PatchType, Resource, WatchEvent
 
 Id = tuple[str, str, str]
@@ -124,8 +124,7 @@ class FakeKube:
         self._call("watch", res)
         if int(resource_version) < self.compacted:
             raise Conflict("too old resource version", reason="Expired")
-        if int(resource_version) > self.version:
-            raise ApiUnavailable("Too large resource version", reason="ResourceVersionTooLarge")
+        # From a version of the future on it is silent, as with the real API server.
         told, cut = int(resource_version), self._cut
         while cut == self._cut:
             for version, plural, event in tuple(self.history):

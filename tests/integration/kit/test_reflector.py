@@ -158,3 +158,16 @@ async def test_retry_after_is_kept(through: AioKube, proxy: FaultyProxy, namespa
     started = loop.time()
     await through.list(CONFIGMAPS, namespace)
     assert loop.time() - started >= 1
+
+
+async def test_a_watch_that_begins_in_the_future_is_silent(kube: AioKube, namespace: str):
+    """What a store restored from a backup makes of every watch: hence a list after an outage."""
+    now = int((await kube.list(CONFIGMAPS, namespace))["metadata"]["resourceVersion"])
+    events = kube.watch(CONFIGMAPS, namespace, resource_version=str(now + 1000), timeout_s=3)
+    watching = asyncio.create_task(_names(events))
+    await kube.create(CONFIGMAPS, a_map("unseen"), namespace)
+    assert await watching == []
+
+
+async def _names(events: AsyncIterator[WatchEvent]) -> list[str]:
+    return [event.object["metadata"]["name"] async for event in events if event.type != "BOOKMARK"]

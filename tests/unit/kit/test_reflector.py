@@ -131,7 +131,7 @@ async def test_a_silent_watch_is_given_up_and_opened_again():
     async with following(Reflector(kube, THINGS, told, inactivity_s=100)):
         await pass_time(110)
         assert kube.calls.count(("watch", "things")) == 2
-        assert kube.calls.count(("list", "things")) == 1
+        assert kube.calls.count(("list", "things")) == 2
 
 
 async def test_watches_that_end_at_once_are_not_asked_in_a_hot_loop():
@@ -173,6 +173,20 @@ async def test_a_store_that_was_restored_from_a_backup_ends_the_reflector():
     kube.version -= 50
     kube.history.clear()
     kube.cut_watches()
+    await pass_time(60)
+    assert task.done()
+    with pytest.raises(StateRolledBack, match="restored from a backup"):
+        task.result()
+
+
+async def test_a_restored_store_in_whose_future_a_watch_would_begin_is_noticed():
+    """It would be silent, not Expired: the outage alone makes the reflector list again."""
+    kube, task = await a_reflector_of_one_thing()
+    kube.version -= 50  # the history stays: no watch is refused
+    kube.outage = ApiUnavailable("connection refused")
+    kube.cut_watches()
+    await pass_time(5)
+    kube.outage = None
     await pass_time(60)
     assert task.done()
     with pytest.raises(StateRolledBack, match="restored from a backup"):
