@@ -100,7 +100,7 @@ def second_operator(cloud: CrashCloud, module: str) -> Iterator[None]:
     settings = dict(
         item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_text().split("\0") if item
     )
-    settings["NOVAKUBE_HTTP"] = "127.0.0.1:8090"
+    settings |= {"NOVAKUBE_HTTP": "127.0.0.1:8090", "NOVAKUBE_POD_UID": "second"}
     folders = [str(cloud.root / name) for name in SOURCES if name != "charts"]
     settings["PYTHONPATH"] = ":".join([*folders, str(ROOT)])
     first = members.alive(cloud.layout.load(), CLOUD)
