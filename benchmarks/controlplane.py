@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.load import Load, loading, prepare
-from benchmarks.measures import Ledger, Usage, api_writes, ledger
+from benchmarks.measures import MEMORY_KIB, Ledger, Usage, api_writes, ledger
 from benchmarks.plane import Plane
 from benchmarks.results import Figure, Result, median, percentile
 
@@ -147,11 +147,11 @@ def _usage_figures(seen: Run, count: int, figures: dict[str, Figure]) -> None:
     grown = seen.rested["operator"].rss_bytes - seen.empty["operator"].rss_bytes
     note = f"{seen.rested['operator'].rss_bytes >> 20} MiB at {count} objects"
     figures["operator-memory-per-object"] = Figure(
-        round(grown / count / 1024, 1), "KiB", "<= 50 KB", note
+        round(grown / count / 1024, 1), "KiB", "<= 50 KB", note, most=MEMORY_KIB
     )
     agent = seen.rested["agent"].rss_bytes / (1 << 20)
     figures["agent-memory"] = Figure(
-        round(agent, 1), "MiB", "<= 100 MiB", "one process simulates all nodes"
+        round(agent, 1), "MiB", "<= 100 MiB", "one process simulates all nodes", most=100
     )
     for part in seen.full:
         spent = (seen.full[part].cpu_s - seen.empty[part].cpu_s) / count

@@ -17,6 +17,8 @@ ROLLUPS = frozenset(
      "addressslices"}
 )  # fmt: skip
 """One write per object and interval, however many creates: counted apart."""
+MEMORY_KIB = 48.8
+"""50 KB, what the operator may take for an object."""
 QUOTA = "PATCH quotas/status"
 LEASES = "leases"
 EVENTS = "events"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.controlplane import AT_A_TIME, REST_S
 from benchmarks.load import Load, loading, prepare
-from benchmarks.measures import Usage
+from benchmarks.measures import MEMORY_KIB, Usage
 from benchmarks.plane import Plane
 from benchmarks.results import Figure, Result, median
 
@@ -116,12 +116,17 @@ def _result(count: int, seen: Run) -> Result:
         )  # fmt: skip
     first, last = seen.levels[0].cpu_s, seen.levels[-1].cpu_s
     figures["cpu-per-create-growth"] = Figure(
-        round(last / first, 2), "", "flat", f"{count} objects against {seen.levels[0].objects}"
+        round(last / first, 2),
+        "",
+        "flat",
+        f"{count} objects against {seen.levels[0].objects}",
+        most=1.25,
     )
     grown = seen.rested.rss_bytes - seen.empty.rss_bytes
     figures["operator-memory-per-instance-at-scale"] = Figure(
         round(grown / seen.instances / 1024, 1), "KiB", "<= 50 KB",
         f"{seen.rested.rss_bytes >> 20} MiB at {seen.instances} Instances",
+        most=MEMORY_KIB,
     )  # fmt: skip
     figures["agent-memory-at-scale"] = Figure(
         round(seen.agent.rss_bytes / (1 << 20), 1), "MiB", "",
