@@ -255,7 +255,7 @@ class CrashCloud:
         """The supervisor started it anew."""
         self.until(f"{victim} again", lambda: self.pid(victim) not in (None, old), READY_S)
         if victim == "kube-apiserver":
-            self.until("the API server knows its rights", self._serves, READY_S)
+            self.until("the API server knows its rights", self.serves, READY_S)
 
     def answers(self) -> bool:
         """The API server is up, whatever it knows."""
@@ -264,7 +264,7 @@ class CrashCloud:
             return True
         return False
 
-    def _serves(self) -> bool:
+    def serves(self) -> bool:
         """Past its start, in which it refuses everybody for want of loaded rights."""
         with contextlib.suppress(ApiError, OSError):
             self.admin.call("GET", "/readyz")

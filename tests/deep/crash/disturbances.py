@@ -51,6 +51,7 @@ def api_server_gone(cloud: CrashCloud) -> Iterator[None]:
             os.kill(pid, signal.SIGKILL)
 
     _last(GONE_S, again)
+    cloud.until("the API server knows its rights", cloud.serves, READY_S)
     yield
 
 
