@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from novakube_agent.hostops import dnsmasq, iptables
+from novakube_agent.hostops import dhcp_leases, dnsmasq, iptables
 from novakube_agent.hostops import network_plumbing as plumbing
 from novakube_agent.hostops.netlink import Netlink
 from novakube_agent.hostops.network_records import NetworkRecords, NicRecord
@@ -170,7 +170,8 @@ class NodeNetwork:
         directory = self._records.directory(uid)
         hosts = {item.address: nic.mac for nic in nics for item in addresses(nic)}
         before = set(dnsmasq.running(directory))
-        config = render_config(directory, newest.nic.mtu, used)
+        script = dhcp_leases.install(self._settings.state_dir)
+        config = render_config(directory, newest.nic.mtu, used, script)
         pid = dnsmasq.ensure(netns_name(uid), directory, config, hosts)
         if changed and pid in before:
             dnsmasq.reload(directory)
@@ -184,6 +185,7 @@ class NodeNetwork:
                 item.detach(nic)
             if self._records.put_host(uid, nic.port_uid, ""):
                 dnsmasq.reload(self._records.directory(uid))
+            dhcp_leases.forget(self._records.directory(uid), nic)
             self._records.forget(uid, nic.port_uid)
             if self._records.nics(uid):
                 return False
@@ -219,6 +221,7 @@ class NodeNetwork:
         for item in self._records.nics(uid):
             if item.nic.port_uid not in wanted | open_taps:
                 self._records.put_host(uid, item.nic.port_uid, "")
+                dhcp_leases.forget(self._records.directory(uid), item.nic)
                 self._records.forget(uid, item.nic.port_uid)
         with Netlink() as netlink:
             if self._records.nics(uid):
