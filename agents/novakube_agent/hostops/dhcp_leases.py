@@ -71,7 +71,7 @@ def install(state_dir: Path) -> Path:
     """The script that dnsmasq runs, and its copy of the bridge; the script's path. Blocking.
 
     Its interpreter is the one behind this process's (a virtualenv may be replaced under a
-    living dnsmasq). Written again by each agent, so that an upgrade reaches every dnsmasq.
+    living dnsmasq). Nothing is written when it is there already.
     """
     bridge = state_dir / f"{SCRIPT}.py"
     write_whole(bridge, Path(dhcpbridge.__file__).read_text(encoding="utf-8"))

@@ -113,6 +113,8 @@ class NodeNetwork:
         """
         wanted = {nic.port_uid for guest in nics.values() for nic in guest}
         await self._run(self._records.check_readable)
+        # Each agent's own, before any Network comes: an upgrade reaches every living dnsmasq.
+        await self._run(lambda: dhcp_leases.install(self._settings.state_dir))
         open_taps = await self._run(lambda: self._remove_taps_but(wanted))
         for uid in await self._run(self._known_networks):
             async with self._locks[uid]:
