@@ -67,17 +67,16 @@ class DhcpLeases:
             os.close(handle)
 
 
-def install(state_dir: Path) -> Path:
-    """The script that dnsmasq runs, and its copy of the bridge; the script's path. Blocking.
+def install(state_dir: Path) -> None:
+    """The script that dnsmasq runs, and its copy of the bridge. Blocking; one at a time.
 
     Its interpreter is the one behind this process's (a virtualenv may be replaced under a
     living dnsmasq). Nothing is written when it is there already.
     """
     bridge = state_dir / f"{SCRIPT}.py"
     write_whole(bridge, Path(dhcpbridge.__file__).read_text(encoding="utf-8"))
-    script = state_dir / SCRIPT
-    write_whole(script, render_script(Path(sys.executable).resolve(), bridge), mode=0o755)
-    return script
+    text = render_script(Path(sys.executable).resolve(), bridge)
+    write_whole(state_dir / SCRIPT, text, mode=0o755)
 
 
 def settle(directory: Path, hosts: dict[str, str]) -> None:

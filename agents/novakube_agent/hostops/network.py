@@ -95,6 +95,7 @@ class NodeNetwork:
             await self._run(self._records.check_readable)
             await self._run(lambda: self._records.put(record))
             await self._bridges_accepted()
+            await self._script_installed()
             return await self._run(lambda: self._ensure(record))
 
     async def remove_nic(self, guest_name: str, nic: GuestNic) -> None:
@@ -113,8 +114,7 @@ class NodeNetwork:
         """
         wanted = {nic.port_uid for guest in nics.values() for nic in guest}
         await self._run(self._records.check_readable)
-        # Each agent's own, before any Network comes: an upgrade reaches every living dnsmasq.
-        await self._run(lambda: dhcp_leases.install(self._settings.state_dir))
+        await self._script_installed()
         open_taps = await self._run(lambda: self._remove_taps_but(wanted))
         for uid in await self._run(self._known_networks):
             async with self._locks[uid]:
@@ -134,6 +134,11 @@ class NodeNetwork:
     async def _bridges_accepted(self) -> None:
         async with self._node_lock:
             await self._run(iptables.ensure_bridge_accept)
+
+    async def _script_installed(self) -> None:
+        """Each agent's own, with its start too: an upgrade reaches every living dnsmasq."""
+        async with self._node_lock:
+            await self._run(lambda: dhcp_leases.install(self._settings.state_dir))
 
     async def _after_last(self) -> None:
         async with self._node_lock:
@@ -172,7 +177,7 @@ class NodeNetwork:
         directory = self._records.directory(uid)
         hosts = {item.address: nic.mac for nic in nics for item in addresses(nic)}
         before = set(dnsmasq.running(directory))
-        script = dhcp_leases.install(self._settings.state_dir)
+        script = self._settings.state_dir / dhcp_leases.SCRIPT
         config = render_config(directory, newest.nic.mtu, used, script)
         pid = dnsmasq.ensure(netns_name(uid), directory, config, hosts)
         if changed and pid in before:
