@@ -27,7 +27,6 @@ AT_A_TIME = 4
 REST_S = 120.0
 """Two resyncs."""
 RESYNCS = 2
-AGENT_METRICS = "http://127.0.0.1:8082/metrics"
 SPEC = {
     "flavor": {"name": "bench-32"},
     "image": {"name": "blank"},
@@ -115,7 +114,7 @@ def agent_pid(layout: Layout) -> int:
 
 
 def _reconciled(cloud: vm.Cloud) -> float:
-    samples = parse(cloud.node.run("curl", "-sf", AGENT_METRICS))
+    samples = parse(cloud.node.run("curl", "-sf", vm.AGENT_METRICS))
     return sum(value for name, _, value in samples if name == "novakube_reconcile_seconds_sum")
 
 

@@ -14,12 +14,15 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE", "APPLY"})
 ROLLUPS = frozenset(
     {"networks/status", "subnets/status", "hypervisors/status", "hypervisorreports/status",
-     "addressslices"}
+     "addressslices", "guests/leases"}
 )  # fmt: skip
 """One write per object and interval, however many creates: counted apart."""
 MEMORY_KIB = 48.8
 """50 KB, what the operator may take for an object."""
 QUOTA = "PATCH quotas/status"
+GUEST_STATUS = "PATCH guests/status"
+GUEST_LEASES = "PATCH guests/leases"
+"""No resource: those writes of GUEST_STATUS that told of DHCP leases alone."""
 LEASES = "leases"
 EVENTS = "events"
 REVIEWS = frozenset({"tokenreviews", "subjectaccessreviews", "serviceaccounts/token"})
@@ -59,6 +62,20 @@ def api_writes(text: str) -> Counter[str]:
             what = f"{labels['verb']} {labels['resource']}/{labels['subresource']}"
             counted[what.rstrip("/")] += int(value)
     return counted
+
+
+def leases_apart(counted: Counter[str], agent: str) -> Counter[str]:
+    """A count in which Guests' statuses and their leases, a rollup, are two things.
+
+    Args:
+        counted: of the API server, which knows requests only.
+        agent: metrics of the one agent there is, read after it.
+    """
+    told = sum(
+        int(value) for name, _, value in parse(agent)
+        if name == "novakube_guest_lease_writes_total"
+    )  # fmt: skip
+    return counted + Counter({GUEST_LEASES: told}) - Counter({GUEST_STATUS: told})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.measures import api_writes, ledger
+from benchmarks.measures import api_writes, leases_apart, ledger
 from benchmarks.node import BOOT_S, POLL_S, Node, Raw, first_line
 from benchmarks.results import Figure, Result, median, percentile
 from novakube_crds.v1alpha1.image import IMAGE
@@ -40,6 +40,7 @@ ROOT_BYTES = 1 << 30
 IMAGE_URL = "http://192.0.2.10/"
 GUEST_IMAGE = "novakube-guest.qcow2"
 COLD = 5
+AGENT_METRICS = "http://127.0.0.1:8082/metrics"
 SETTLE_S = 2.0
 WAIT_S = 180.0
 TARGET_RATIO = 1.3
@@ -234,10 +235,10 @@ async def _pair(layout: Layout, cloud: Cloud, raw: Raw, number: int, seen: Seen)
     """One of each; which comes first alternates."""
     if number % 2:
         seen.raw.append(await asyncio.to_thread(cloud.node.boot_raw, raw))
-    before = await _writes(layout)
+    before = await _writes(layout, cloud.node)
     spoke, running, _ = await cloud.boot(f"vm{number}", "guest", "warm")
     await asyncio.sleep(SETTLE_S)
-    made = ledger(before, await _writes(layout))
+    made = ledger(before, await _writes(layout, cloud.node))
     seen.novakube.append(spoke)
     seen.running.append(running)
     seen.writes.update(made.objects)
@@ -267,11 +268,12 @@ def _other_bytes(source: Path, copy: Path) -> None:
         file.write(os.urandom(1 << 16))  # one cluster
 
 
-async def _writes(layout: Layout) -> Counter[str]:
+async def _writes(layout: Layout, node: Node) -> Counter[str]:
     kubectl = binaries.require("kubectl")
     arguments = ("get", "--raw", "/metrics")
     text = await asyncio.to_thread(run_kubectl, kubectl, layout.kubeconfig, arguments)
-    return api_writes(text)
+    agent = await asyncio.to_thread(node.run, "curl", "-sf", AGENT_METRICS)
+    return leases_apart(api_writes(text), agent)
 
 
 def _result(pairs: int, seen: Seen) -> Result:

@@ -46,6 +46,7 @@ from novakube_agent.ports import (
     DomainRequest,
     DriverPort,
     ImagePort,
+    LeasePort,
     NetworkPort,
     NicLink,
     NodeFacts,
@@ -63,12 +64,13 @@ Source: systemd-user-sessions.service(8), pam_nologin(8)."""
 
 @dataclass(frozen=True, slots=True)
 class HostPorts:
-    """The four ports of one node."""
+    """The five ports of one node."""
 
     driver: DriverPort
     images: ImagePort
     disks: DiskPort
     network: NetworkPort
+    leases: LeasePort
 
 
 @dataclass(slots=True)
@@ -121,6 +123,7 @@ class Host:
             disks=disks,
             directory=directory,
             nics=await self._own_nics(desired, journal),
+            leases=await self.ports.leases.held(desired.spec.nics) if domain is not None else (),
             journal=journal,
             adoptable=self.journals.get(adopt) if adopt else None,
             leader_epoch=leader_epoch,

@@ -25,6 +25,14 @@ GUEST_SECONDS = Histogram(
 GUEST_FAILURES = Counter(
     "novakube_guest_failures_total", "Passes over a Guest that failed for good.", ["reason"]
 )
+LEASE_EVENTS = Counter(
+    "novakube_dhcp_lease_events_total",
+    "What dnsmasq's script told, by what came of it: Guest, Unknown, Malformed.",
+    ["outcome"],
+)
+LEASE_WRITES = Counter(
+    "novakube_guest_lease_writes_total", "Writes of a Guest's status that told of leases alone."
+)
 NODE_CAPACITY = Gauge(
     "novakube_node_capacity", "What the node has, before ratios.", ["node", "resource"]
 )

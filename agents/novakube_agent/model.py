@@ -12,6 +12,7 @@ from typing import Literal
 from novakube_agent.ports import DomainFacts
 from novakube_crds.base import PowerState
 from novakube_crds.v1alpha1.guest import (
+    GuestLease,
     GuestNic,
     GuestServerGroup,
     GuestSpec,
@@ -178,6 +179,8 @@ class Observed:
     adoptable: Journal | None = None
     """The journal of ``spec.adopt``, when this node has one."""
     leader_epoch: int = 0
+    leases: tuple[GuestLease, ...] = ()
+    """What DHCP holds for its NICs."""
     host_stopping: bool = False
     """The host is going down: what goes off now does so because of that."""
 

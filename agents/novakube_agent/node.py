@@ -14,9 +14,10 @@ from novakube_agent.heartbeat import Heartbeat
 from novakube_agent.host import CONSOLE_LOG, Host, HostPorts
 from novakube_agent.identity import NodeCertificate, node_namespace
 from novakube_agent.journal import Journals
-from novakube_agent.metrics import GuestTimes, show_capacity
+from novakube_agent.leases import is_of, leasable
+from novakube_agent.metrics import LEASE_EVENTS, GuestTimes, show_capacity
 from novakube_agent.model import Desired
-from novakube_agent.ports import DomainEvent
+from novakube_agent.ports import DomainEvent, LeaseEvent
 from novakube_agent.reconcile import GuestReconciler
 from novakube_agent.remains import Sweep
 from novakube_agent.report import (
@@ -47,6 +48,8 @@ from novakube_kit.workqueue import WorkQueue
 _log = logging.getLogger(__name__)
 DEBOUNCE_S = 0.05
 """A stop and its start, or the events of one start, are looked at once."""
+LEASE_DEBOUNCE_S = 1.0
+"""Leases of a guest's NICs and address families come together."""
 SWEEP_RETRY_S = 10.0
 
 GuestObject = Object[GuestSpec, GuestStatus]
@@ -77,7 +80,12 @@ class NodeAgent:
         self._queue = queue
         self._guests: Store[GuestSpec, GuestStatus] = Store(
             GUEST,
-            indices={"instance": lambda guest: (guest.spec.instance.id,)},
+            indices={
+                "instance": lambda guest: (guest.spec.instance.id,),
+                "lease": lambda guest: [
+                    place for nic in guest.spec.nics for place in leasable(nic)
+                ],
+            },
             changed=self._guest_changed,
         )
         self._reports: Store[HypervisorReportSpec, HypervisorReportStatus] = Store(
@@ -121,6 +129,7 @@ class NodeAgent:
                 await self._report_reflector.synced.wait()
                 # Orders (fencing) are known before any Guest is acted upon.
                 reconcilers[self.namespace] = self.reconciler
+                group.create_task(self._lease_loop())
                 group.create_task(self._guest_reflector.run())
                 group.create_task(self._sweep_loop())
                 group.create_task(self._resync_loop())
@@ -202,6 +211,18 @@ class NodeAgent:
         if not guests:
             self._sweep_due.set()
 
+    def _on_lease(self, event: LeaseEvent) -> None:
+        if not self._guest_reflector.synced.is_set():
+            return  # each Guest's first pass reads what it holds
+        places = self._guests.by("lease", (event.network_uid, event.address))
+        guests = [guest for guest in places if is_of(event, guest.spec.nics)]
+        for guest in guests:
+            self._queue.add_after(guest.key, LEASE_DEBOUNCE_S)
+        LEASE_EVENTS.labels("Guest" if guests else "Unknown").inc()
+        # The lease of a guest that was deleted ends long after it.
+        if not guests and event.action != "del":
+            _log.warning("lease of no guest of this node refused: %s", event)
+
     # --- loops ---------------------------------------------------------------------------
 
     async def _restore_network(self) -> None:
@@ -224,6 +245,16 @@ class NodeAgent:
             if self.state.network_error is not None:
                 await self._restore_network()
             self._sweep_due.set()
+
+    async def _lease_loop(self) -> None:
+        """Without it leases are told with the resync."""
+        backoff = Backoff(1.0, SWEEP_RETRY_S)
+        while True:
+            try:
+                await self._ports.leases.follow(self._on_lease)
+            except NovakubeError as error:
+                _log.warning("leases are not followed: %s", error)
+            await asyncio.sleep(backoff.next_s())
 
     async def _sweep_loop(self) -> None:
         await self._guest_reflector.synced.wait()

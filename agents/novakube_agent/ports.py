@@ -1,20 +1,20 @@
 """What the agent's reconciler may ask of a node, as ports.
 
 ``reconcile.py`` observes, plans and applies through these Protocols only. Implementations:
-``drivers/libvirt`` (DriverPort), ``hostops/network`` (NetworkPort), ``hostops/images``
-(ImagePort, DiskPort) and ``drivers/fake`` (all of them, any number of nodes in one process).
-Every method is idempotent ("ensure"), tolerant of what is already gone, and raises only
-``novakube_kit.errors``.
+``drivers/libvirt`` (DriverPort), ``hostops/network`` (NetworkPort), ``hostops/dhcp_leases``
+(LeasePort), ``hostops/images`` (ImagePort, DiskPort) and ``drivers/fake`` (all of them, any
+number of nodes in one process). Every method is idempotent ("ensure"), tolerant of what is
+already gone, and raises only ``novakube_kit.errors``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from novakube_crds.v1alpha1.guest import GuestDisk, GuestImage, GuestNic, GuestSpec
+from novakube_crds.v1alpha1.guest import GuestDisk, GuestImage, GuestLease, GuestNic, GuestSpec
 from novakube_crds.v1alpha1.hypervisorreport import NodeCapacity, NodeCpu
 
 DomainState = Literal["Running", "Paused", "Shutoff", "ShuttingDown", "Crashed", "Saved"]
@@ -98,6 +98,18 @@ class NicLink:
     tap: str
     bridge: str
     mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEvent:
+    """The DHCP server told of a lease; a hint to look, never a fact to act on."""
+
+    action: str
+    """``add``, ``old`` (renewed) or ``del``."""
+    network_uid: str
+    address: str
+    mac: str
+    """Empty when the server did not know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +273,16 @@ class NetworkPort(Protocol):
 
     async def present(self) -> frozenset[str]:
         """Port UIDs that have a tap or DHCP entry on this node."""
+        ...
+
+
+class LeasePort(Protocol):
+    """Leases that the node's DHCP servers have given."""
+
+    async def held(self, nics: Sequence[GuestNic]) -> tuple[GuestLease, ...]:
+        """What these NICs hold now: network, address and MAC are theirs; in a fixed order."""
+        ...
+
+    async def follow(self, heard: Callable[[LeaseEvent], None]) -> None:
+        """Tells each event on the event loop, until cancelled. Raises HostFailure."""
         ...

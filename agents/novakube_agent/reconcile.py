@@ -76,8 +76,9 @@ class GuestReconciler:
         for _ in range(ROUNDS):
             todo = plan(desired, seen)
             if not todo.actions:
-                await self._writer.write(desired, todo.status)
-                return todo.requeue_after.total_seconds() if todo.requeue_after else None
+                held_back_s = await self._writer.write(desired, todo.status)
+                again_s = todo.requeue_after.total_seconds() if todo.requeue_after else None
+                return min((s for s in (again_s, held_back_s) if s is not None), default=None)
             seen = await self._round(desired, seen, todo, ready)
         return 0.0
 

@@ -54,6 +54,7 @@ def guest_status(
         image_virtual_size_bytes=root.virtual_size_bytes if root else None,
         request=_request(journal),
         adopted=journal.adopted,
+        leases=list(seen.leases) if domain is not None and phase != "Gone" else [],
     )
 
 

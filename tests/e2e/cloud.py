@@ -157,6 +157,13 @@ class Node:
         log = self.state_dir / "guests" / guest / "console.log"
         return log.read_text(errors="replace") if log.exists() else ""
 
+    def metric(self, name: str) -> float:
+        """A figure without labels of the node's agent."""
+        text = self.run("curl", "-sf", "http://127.0.0.1:8082/metrics")
+        found = [line.split()[1] for line in text.splitlines() if line.split()[0] == name]
+        assert found, f"the agent of {self.name} has no metric {name}"
+        return float(found[0])
+
     def traces(self) -> set[str]:
         """Everything that a Guest may leave behind."""
         links = json.loads(self.run("ip", "-json", "link", "show"))
@@ -260,6 +267,17 @@ class LocalCloud(Cloud):
             lambda: self.node.console(guest).count(ready) >= times,
             f"boot {times} of {guest}", MACHINE_S,
         )  # fmt: skip
+
+    def leased(self, name: str, namespace: str) -> Json:
+        """The first DHCP lease in the status of an Instance's Guest, once it is there."""
+
+        def leases() -> list[Json]:
+            return [
+                lease for guest in self.guests_of(name, namespace)
+                for lease in guest.get("status", {}).get("leases", [])
+            ]  # fmt: skip
+
+        return wait_until_sync(leases, f"a lease of {name}", MACHINE_S)[0]
 
     def guests_of(self, name: str, namespace: str) -> list[Json]:
         """The Guests of an Instance, on whichever node."""

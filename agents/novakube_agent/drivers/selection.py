@@ -13,7 +13,7 @@ from novakube_agent.settings import Settings
 
 
 def host_ports(node: str, settings: Settings, state_dir: Path) -> HostPorts:
-    """The four ports of one node."""
+    """The five ports of one node."""
     if settings.driver == "fake":
         return fake_ports(fake_state(node, settings.fake, state_dir), settings.fake, state_dir)
     return _libvirt_ports(settings)
@@ -21,6 +21,7 @@ def host_ports(node: str, settings: Settings, state_dir: Path) -> HostPorts:
 
 def _libvirt_ports(settings: Settings) -> HostPorts:
     from novakube_agent.drivers.libvirt.driver import LibvirtDriver, LibvirtSettings
+    from novakube_agent.hostops.dhcp_leases import DhcpLeases
     from novakube_agent.hostops.disks import DiskStore
     from novakube_agent.hostops.download import DownloadLimits
     from novakube_agent.hostops.download_address import AddressPolicy
@@ -35,4 +36,5 @@ def _libvirt_ports(settings: Settings) -> HostPorts:
         images=ImageCache(ImageSettings(state_dir, addresses, download)),
         disks=DiskStore(state_dir),
         network=NodeNetwork(NetworkSettings(state_dir, settings.physical_networks)),
+        leases=DhcpLeases(state_dir),
     )

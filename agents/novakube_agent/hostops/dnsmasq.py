@@ -4,6 +4,9 @@ It daemonises, so it outlives the agent. A living one is recognised by its comma
 names a configuration file of the Network's directory; that file's name holds the digest of
 its text, so "runs with the wanted configuration" is decided by the command line alone.
 
+It has a helper process, which runs the script for leases one by one, and which ends by itself
+when all is told; the helper is no server, and is waited for.
+
 Removed hosts files must be forgotten: ``dhcp-hostsdir`` never forgets, ``dhcp-hostsfile``
 with a directory is read anew on SIGHUP (dnsmasq(8)), so that is what the rendering uses.
 """
@@ -16,7 +19,9 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+from novakube_agent.dhcpbridge import NETWORK
 from novakube_agent.hostops import netns
+from novakube_agent.hostops.dhcp_leases import settle
 from novakube_agent.hostops.durable import remove_file, write_whole
 from novakube_agent.hostops.process import run_blocking
 from novakube_agent.render.dnsmasq import config_name, conflicting_leases
@@ -26,15 +31,23 @@ from novakube_kit.failpoints import failpoint
 START_DEADLINE_S = 10.0
 STOP_DEADLINE_S = 5.0
 _PROC = Path("/proc")
+_SIGTERM_BIT = 1 << (signal.SIGTERM - 1)
 
 
-def _configuration(pid: int) -> Path | None:
-    """The configuration file a process of that id was started with, when it is a dnsmasq."""
+def _is_helper(pid: int) -> bool:
+    """Whether a dnsmasq is the helper: it alone ignores SIGTERM, to tell what is left."""
+    lines = (_PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace")
+    ignored = next(line for line in lines.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(ignored.split()[1], 16) & _SIGTERM_BIT)
+
+
+def _configuration(pid: int, *, helper: bool = False) -> Path | None:
+    """The configuration file of a dnsmasq, or of a dnsmasq's helper; None for all else."""
     try:
         words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+        if Path(words[0].decode(errors="replace")).name != "dnsmasq" or _is_helper(pid) != helper:
+            return None
     except (FileNotFoundError, ProcessLookupError):
-        return None
-    if Path(words[0].decode(errors="replace")).name != "dnsmasq":
         return None
     for word in words[1:]:
         option, _, value = word.decode(errors="replace").partition("=")
@@ -59,12 +72,12 @@ def running(directory: Path) -> dict[int, Path]:
     return everywhere(directory)
 
 
-def everywhere(below: Path) -> dict[int, Path]:
-    """Living dnsmasq whose configuration lies below a directory."""
+def everywhere(below: Path, *, helper: bool = False) -> dict[int, Path]:
+    """Living dnsmasq (or helpers of one) whose configuration lies below a directory."""
     found = {}
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
-            config = _configuration(int(entry.name))
+            config = _configuration(int(entry.name), helper=helper)
             if config is not None and below in config.parents:
                 found[int(entry.name)] = config
     return found
@@ -94,10 +107,15 @@ def ensure(namespace: str, directory: Path, config: str, hosts: dict[str, str]) 
     stop(directory)
     if stale:
         _strike(directory, stale)
+    settle(directory, hosts)
     write_whole(wanted, config)
     code, words = netns.inside(
         namespace,
-        lambda: run_blocking(["dnsmasq", f"--conf-file={wanted}"], deadline_s=START_DEADLINE_S),
+        lambda: run_blocking(
+            ["dnsmasq", f"--conf-file={wanted}"],
+            deadline_s=START_DEADLINE_S,
+            variables={NETWORK: str(directory)},
+        ),
     )
     if code:
         raise HostFailure(
@@ -131,7 +149,9 @@ def reload(directory: Path) -> None:
 
 
 def stop(directory: Path) -> None:
-    """Ends every dnsmasq of the directory; tolerant of none.
+    """Ends every dnsmasq of the directory, and waits for what its script has to tell.
+
+    Tolerant of none. Afterwards nothing writes into the directory.
 
     Raises:
         HostBusy: one did not end in time, though killed.
@@ -139,6 +159,8 @@ def stop(directory: Path) -> None:
     for pid in everywhere(directory):
         with failpoint("host.dnsmasq.stop"):
             _end(pid)
+    for pid in everywhere(directory, helper=True):
+        _end(pid)
 
 
 def _end(pid: int) -> None:
@@ -147,6 +169,7 @@ def _end(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
+        # A helper ignores the first: it ends by itself once its dnsmasq is gone.
         for number, deadline_s in ((signal.SIGTERM, STOP_DEADLINE_S), (signal.SIGKILL, 1.0)):
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, number)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from novakube_agent.hostops import dnsmasq, iptables
+from novakube_agent.hostops import dhcp_leases, dnsmasq, iptables
 from novakube_agent.hostops import network_plumbing as plumbing
 from novakube_agent.hostops.netlink import Netlink
 from novakube_agent.hostops.network_records import NetworkRecords, NicRecord
@@ -95,6 +95,7 @@ class NodeNetwork:
             await self._run(self._records.check_readable)
             await self._run(lambda: self._records.put(record))
             await self._bridges_accepted()
+            await self._script_installed()
             return await self._run(lambda: self._ensure(record))
 
     async def remove_nic(self, guest_name: str, nic: GuestNic) -> None:
@@ -113,6 +114,7 @@ class NodeNetwork:
         """
         wanted = {nic.port_uid for guest in nics.values() for nic in guest}
         await self._run(self._records.check_readable)
+        await self._script_installed()
         open_taps = await self._run(lambda: self._remove_taps_but(wanted))
         for uid in await self._run(self._known_networks):
             async with self._locks[uid]:
@@ -132,6 +134,11 @@ class NodeNetwork:
     async def _bridges_accepted(self) -> None:
         async with self._node_lock:
             await self._run(iptables.ensure_bridge_accept)
+
+    async def _script_installed(self) -> None:
+        """Each agent's own, with its start too: an upgrade reaches every living dnsmasq."""
+        async with self._node_lock:
+            await self._run(lambda: dhcp_leases.install(self._settings.state_dir))
 
     async def _after_last(self) -> None:
         async with self._node_lock:
@@ -170,7 +177,8 @@ class NodeNetwork:
         directory = self._records.directory(uid)
         hosts = {item.address: nic.mac for nic in nics for item in addresses(nic)}
         before = set(dnsmasq.running(directory))
-        config = render_config(directory, newest.nic.mtu, used)
+        script = self._settings.state_dir / dhcp_leases.SCRIPT
+        config = render_config(directory, newest.nic.mtu, used, script)
         pid = dnsmasq.ensure(netns_name(uid), directory, config, hosts)
         if changed and pid in before:
             dnsmasq.reload(directory)
@@ -184,6 +192,7 @@ class NodeNetwork:
                 item.detach(nic)
             if self._records.put_host(uid, nic.port_uid, ""):
                 dnsmasq.reload(self._records.directory(uid))
+            dhcp_leases.forget(self._records.directory(uid), nic)
             self._records.forget(uid, nic.port_uid)
             if self._records.nics(uid):
                 return False
@@ -219,6 +228,7 @@ class NodeNetwork:
         for item in self._records.nics(uid):
             if item.nic.port_uid not in wanted | open_taps:
                 self._records.put_host(uid, item.nic.port_uid, "")
+                dhcp_leases.forget(self._records.directory(uid), item.nic)
                 self._records.forget(uid, item.nic.port_uid)
         with Netlink() as netlink:
             if self._records.nics(uid):

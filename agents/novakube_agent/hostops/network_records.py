@@ -2,7 +2,8 @@
 
 Bridge, namespace and DHCP are derived from the records, so a crash at any step leaves enough
 to finish or to undo. Layout, below ``<state>/networks/<network uid>/``: ``nics/<port
-uid>.json``, ``hosts/<port uid>``, dnsmasq's configuration, leases and pid file. Blocking.
+uid>.json``, ``hosts/<port uid>``, ``held/<address>``, dnsmasq's configuration, leases and pid
+file. Blocking.
 """
 
 from __future__ import annotations

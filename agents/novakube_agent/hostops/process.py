@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -93,9 +93,19 @@ async def run(argv: Sequence[str], *, deadline_s: float, limits: Limits | None =
 
 
 def run_blocking(
-    argv: Sequence[str], *, deadline_s: float, stdin: str | None = None
+    argv: Sequence[str],
+    *,
+    deadline_s: float,
+    stdin: str | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """Runs a program from a worker thread, in that thread's network namespace.
+
+    Args:
+        argv: the program and its arguments.
+        deadline_s: seconds it may take.
+        stdin: text it reads.
+        variables: what its environment holds beside the usual.
 
     Returns:
         Exit code and stdout + stderr.
@@ -111,7 +121,7 @@ def run_blocking(
                 input=stdin if stdin is not None else "",
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env={**_environment(), **(variables or {})},
                 timeout=deadline_s,
                 text=True,
                 errors="replace",

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from novakube_agent.render.names import GATEWAY_LINK
@@ -84,13 +85,16 @@ def gateway_addresses(used: Iterable[GuestSubnet]) -> list[str]:
     return result
 
 
-def render_config(directory: PurePath, mtu: int, used: Iterable[GuestSubnet]) -> str:
+def render_config(
+    directory: PurePath, mtu: int, used: Iterable[GuestSubnet], script: PurePath
+) -> str:
     """Dnsmasq's configuration for one Network on one node.
 
     Args:
         directory: the Network's state directory.
         mtu: bytes, handed out as option 26.
         used: the Subnets of the node's NICs; those without DHCP are left out.
+        script: what it runs for each lease.
     """
     lines = [
         "# Written by novakube; changes are lost.",
@@ -108,6 +112,9 @@ def render_config(directory: PurePath, mtu: int, used: Iterable[GuestSubnet]) ->
         f"dhcp-leasefile={directory / 'leases'}",
         f"dhcp-hostsfile={directory / 'hosts'}",
         f"pid-file={directory / 'dnsmasq.pid'}",
+        f"dhcp-script={script}",
+        # A NIC that comes back renews a lease that dnsmasq still has: that is told as well.
+        "script-on-renewal",
         f"dhcp-option=option:mtu,{mtu}",
     ]
     served = [subnet for subnet in used if subnet.dhcp]
@@ -150,6 +157,28 @@ def _ipv6_lines(subnet: GuestSubnet) -> list[str]:
         servers = ",".join(f"[{parsed('DNS server', server)}]" for server in subnet.dns)
         lines.append(f"dhcp-option=tag:{tag},option6:dns-server,{servers}")
     return lines
+
+
+def render_script(python: PurePath, bridge: PurePath) -> str:
+    """What dnsmasq runs for each lease: a shell, which starts ``dhcpbridge`` when it must.
+
+    After each SIGHUP dnsmasq tells all its leases once more, and marks that no guest has spoken
+    (DNSMASQ_DATA_MISSING): with many guests that would be as many Pythons for nothing.
+
+    Args:
+        python: the interpreter; without site-packages, so that no package can break it.
+        bridge: the copy of ``dhcpbridge.py``.
+    """
+    run = f"{shlex.quote(str(python))} -I -S {shlex.quote(str(bridge))}"
+    return f"""#!/bin/sh
+# Written by novakube; changes are lost.
+case $1 in
+add | del) ;;
+old) [ -z "$DNSMASQ_DATA_MISSING" ] && [ ! -e "$NOVAKUBE_NETWORK/held/$3" ] || exit 0 ;;
+*) exit 0 ;;
+esac
+exec {run} "$@"
+"""
 
 
 def config_name(text: str) -> str:
@@ -230,15 +259,25 @@ def conflicting_leases(leases: str, hosts: dict[str, str]) -> list[str]:
             address name duid``).
         hosts: MAC by address of the present NICs.
     """
-    found = []
-    for line in leases.splitlines():
+    return [
+        line
+        for line, address, holder in _leases(leases)
+        if address in hosts and holder not in (None, hosts[address])
+    ]
+
+
+def lease_holders(leases: str) -> dict[str, str | None]:
+    """MAC by leased address of a lease file; None where the client's DUID has no MAC."""
+    return {address: holder for _, address, holder in _leases(leases)}
+
+
+def _leases(text: str) -> Iterator[tuple[str, str, str | None]]:
+    """Line, address and MAC of each lease in a lease file."""
+    for line in text.splitlines():
         fields = line.split()
-        if len(fields) < 5 or fields[2] not in hosts:
-            continue
-        holder = _duid_mac(fields[4]) if ":" in fields[2] else fields[1]
-        if holder not in (None, hosts[fields[2]]):
-            found.append(line)
-    return found
+        if len(fields) >= 5:
+            six = ":" in fields[2]
+            yield line, fields[2], _duid_mac(fields[4]) if six else fields[1]
 
 
 def _duid_mac(duid: str) -> str | None:

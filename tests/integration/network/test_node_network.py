@@ -203,6 +203,7 @@ def triggers(names: list[str]) -> list[str]:
 @pytest.mark.timeout(600)
 def test_killed_at_any_step_it_converges(node: Node) -> None:
     """The next agent finishes the work (every other time after a restore) and undoes it."""
+    node.restore()  # as an agent begins: dnsmasq's script is there before any NIC
     clean = node.traces()
     names = steps(node, "ensure")
     node.remove(WEB)

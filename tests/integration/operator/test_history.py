@@ -149,22 +149,31 @@ def test_a_database_outage_and_a_killed_operator_lose_nothing(
     assert len(events) == len(actions)
 
 
+def a_lease(guest: Json, hostname: str = "web") -> Json:
+    """As the node's agent reports it."""
+    nic = guest["spec"]["nics"][0]
+    return {"mac": nic["mac"], "address": nic["addresses"][0]["address"], "hostname": hostname,
+            "networkUID": nic["networkUID"], "startedAt": "2026-01-02T03:04:05Z"}  # fmt: skip
+
+
+def report(cloud: Cloud, guest: Json, *leases: Json) -> None:
+    cloud.admin.call(
+        "PATCH", cloud.path("guests", guest["metadata"]["name"], MAILBOX) + "/status",
+        {"status": {"leases": list(leases)}}, "application/merge-patch+json",
+    )  # fmt: skip
+
+
 @pytest.mark.timeout(OPERATOR_STARTS_S)
 def test_leases_are_recorded(cloud: Cloud, namespace: str, engine: Engine) -> None:
     cloud.make("Instance", "web", WEB, namespace)
-    cloud.until("instances", "web", namespace, state="Running")
+    instance = cloud.until("instances", "web", namespace, state="Running")
     guest = guests_of(cloud, "web", namespace)[0]
-    nic = guest["spec"]["nics"][0]
-    lease = {"mac": nic["mac"], "address": nic["addresses"][0]["address"], "hostname": "web",
-             "startedAt": "2026-01-02T03:04:05Z"}  # fmt: skip
-    name = guest["metadata"]["name"]
-    cloud.admin.call(
-        "PATCH", cloud.path("guests", name, MAILBOX) + "/status",
-        {"status": {"leases": [lease]}}, "application/merge-patch+json",
-    )  # fmt: skip
+    lease = a_lease(guest)
+    report(cloud, guest, lease)
     wait_until_sync(
         lambda: rows(engine, "dhcp_leases", namespace), "lease recorded", HISTORY_S
     )  # fmt: skip
+    assert [row["ended_at"] for row in rows(engine, "dhcp_leases", namespace)] == [None]
     cloud.delete("instances", "web", namespace)
     cloud.gone("instances", "web", namespace)
     wait_until_sync(
@@ -172,6 +181,43 @@ def test_leases_are_recorded(cloud: Cloud, namespace: str, engine: Engine) -> No
         "end of the lease recorded", HISTORY_S,
     )  # fmt: skip
     (row,) = rows(engine, "dhcp_leases", namespace)
-    assert (row["mac"], row["address"]) == (lease["mac"], lease["address"])
-    assert row["network_uid"] == nic["networkUID"]
+    assert (row["mac"], row["address"], row["hostname"]) == (
+        lease["mac"], lease["address"], "web"
+    )  # fmt: skip
+    assert row["network_uid"] == lease["networkUID"]
     assert row["guest_uid"] == guest["metadata"]["uid"]
+    assert row["instance_uid"] == instance["metadata"]["uid"]
+    assert row["started_at"].isoformat() == "2026-01-02T03:04:05"
+    assert row["ended_at"] > row["started_at"]
+
+
+@pytest.mark.timeout(OPERATOR_STARTS_S)
+def test_leases_of_an_outage_are_caught_up(
+    cloud: Cloud, namespace: str, engine: Engine, postgresql: Server
+) -> None:
+    """One that began and ended meanwhile, and one that began and is still held."""
+    cloud.make("Instance", "web", WEB, namespace)
+    cloud.until("instances", "web", namespace, state="Running")
+    wait_until_sync(lambda: rows(engine, "instances", namespace), "launch recorded", HISTORY_S)
+    guest = guests_of(cloud, "web", namespace)[0]
+    short = a_lease(guest, "short")
+    stays = {**short, "hostname": "stays", "startedAt": "2026-01-02T04:00:00Z"}
+    engine.dispose()
+    postgresql.stop()
+    try:
+        report(cloud, guest, short)
+        report(cloud, guest)
+        report(cloud, guest, stays)
+        wait_until_sync(
+            lambda: [record["spec"]["type"] for record in records(cloud)] == ["Lease"] * 3,
+            "three entries wait", HISTORY_S,
+        )  # fmt: skip
+    finally:
+        postgresql.start()
+    wait_until_sync(
+        lambda: not records(cloud) and len(rows(engine, "dhcp_leases", namespace)) == 2,
+        "leases caught up", HISTORY_S,
+    )  # fmt: skip
+    found = {row["hostname"]: row["ended_at"] for row in rows(engine, "dhcp_leases", namespace)}
+    assert found["short"] is not None
+    assert found["stays"] is None

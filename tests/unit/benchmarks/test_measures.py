@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from benchmarks.controlplane import Run, Settings, _result
-from benchmarks.measures import QUOTA, api_writes, ledger, parse
+from benchmarks.measures import GUEST_STATUS, QUOTA, api_writes, leases_apart, ledger, parse
 from benchmarks.results import percentile
 
 PAGE = """\
@@ -60,3 +60,12 @@ def test_a_quota_is_written_ahead_at_most_once_for_each_create() -> None:
     assert made.rollups == {QUOTA: 1}
     batched = ledger(Counter(), Counter({QUOTA: 2, "POST guests": 4}), creates=4)
     assert (batched.objects[QUOTA], batched.rollups) == (2, {})
+
+
+def test_leases_of_guests_are_a_rollup() -> None:
+    agent = "novakube_guest_lease_writes_total {}.0\nnovakube_guest_lease_writes_created 1.7e9\n"
+    before = leases_apart(Counter({GUEST_STATUS: 9}), agent.format(4))
+    after = leases_apart(Counter({GUEST_STATUS: 13, "POST guests": 1}), agent.format(6))
+    made = ledger(before, after)
+    assert made.objects == {GUEST_STATUS: 2, "POST guests": 1}
+    assert made.rollups == {"PATCH guests/leases": 2}

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from novakube_agent.drivers.fake.ports import FakeDisks, FakeDriver, FakeImages, FakeNetwork
+from novakube_agent.drivers.fake.ports import (
+    FakeDisks,
+    FakeDriver,
+    FakeImages,
+    FakeLeases,
+    FakeNetwork,
+)
 from novakube_agent.drivers.fake.state import FakeState, Outside
 from novakube_agent.host import HostPorts
 from novakube_agent.settings import FakeSettings
@@ -30,7 +36,7 @@ def fake_state(node: str, settings: FakeSettings, state_dir: Path) -> FakeState:
 
 
 def fake_ports(state: FakeState, settings: FakeSettings, state_dir: Path) -> HostPorts:
-    """All four ports of it."""
+    """All five ports of it."""
     capacity = NodeCapacity(
         vcpus=settings.vcpus,
         memory_mib=settings.memory_mib,
@@ -42,4 +48,5 @@ def fake_ports(state: FakeState, settings: FakeSettings, state_dir: Path) -> Hos
         images=FakeImages(state, state_dir / "images"),
         disks=FakeDisks(state, state_dir / "guests"),
         network=FakeNetwork(state),
+        leases=FakeLeases(),
     )

@@ -1,10 +1,11 @@
 # ruff: noqa: ARG002 - the ports' signatures, of which a simulation needs less
-"""The four ports of a simulated host."""
+"""The five ports of a simulated host."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from novakube_agent.drivers.fake.state import FakeState, image_digest
@@ -14,10 +15,11 @@ from novakube_agent.ports import (
     DomainEvent,
     DomainFacts,
     DomainRequest,
+    LeaseEvent,
     NicLink,
     NodeFacts,
 )
-from novakube_crds.v1alpha1.guest import GuestDisk, GuestImage, GuestNic
+from novakube_crds.v1alpha1.guest import GuestDisk, GuestImage, GuestLease, GuestNic
 from novakube_crds.v1alpha1.hypervisorreport import NodeCapacity, NodeCpu
 from novakube_kit.errors import HostFailure
 
@@ -256,3 +258,15 @@ class FakeNetwork:
     async def present(self) -> frozenset[str]:
         """Ports plumbed here."""
         return frozenset(self._state.stored.nics)
+
+
+class FakeLeases:
+    """LeasePort: simulated guests ask no DHCP server."""
+
+    async def held(self, nics: Sequence[GuestNic]) -> tuple[GuestLease, ...]:
+        """None ever."""
+        return ()
+
+    async def follow(self, heard: Callable[[LeaseEvent], None]) -> None:
+        """Nothing to tell, until cancelled."""
+        await asyncio.Event().wait()

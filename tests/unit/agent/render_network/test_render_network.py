@@ -84,8 +84,11 @@ dhcp-authoritative
 dhcp-leasefile=/s/leases
 dhcp-hostsfile=/s/hosts
 pid-file=/s/dnsmasq.pid
+dhcp-script=/run/script
+script-on-renewal
 dhcp-option=option:mtu,1400
 """
+SCRIPT = PurePath("/run/script")
 TAG = "s9d2f0a101111"
 RANGE = f"dhcp-range=set:{TAG},10.1.0.0,static,255.255.255.0,86400s\n"
 ROUTES = "classless-static-route"
@@ -117,7 +120,7 @@ ROUTES = "classless-static-route"
 )
 def test_dnsmasq_configuration(subnet: dict[str, Any], want: str) -> None:
     used = subnets([a_nic(**subnet)])
-    assert render_config(PurePath("/s"), 1400, used) == COMMON + want
+    assert render_config(PurePath("/s"), 1400, used, SCRIPT) == COMMON + want
 
 
 SIX: dict[str, Any] = {"cidr": "fd00::/64", "gateway": "fd00::1"}
@@ -146,7 +149,8 @@ SIX: dict[str, Any] = {"cidr": "fd00::/64", "gateway": "fd00::1"}
     ],
 )
 def test_dnsmasq_configuration_of_ipv6(subnet: dict[str, Any], want: str) -> None:
-    text = render_config(PurePath("/s"), 1400, subnets([a_nic("fd00::5", **SIX | subnet)]))
+    used = subnets([a_nic("fd00::5", **SIX | subnet)])
+    text = render_config(PurePath("/s"), 1400, used, SCRIPT)
     assert text.partition("dhcp-lease-max=")[2].partition("\n")[2] == want
 
 
@@ -212,7 +216,7 @@ def test_bad_addresses_are_named(nic: GuestNic, want: str) -> None:
 )
 def test_nothing_unparsed_reaches_the_configuration(subnet: dict[str, Any]) -> None:
     with pytest.raises(InvalidSpec):
-        render_config(PurePath("/s"), 1400, subnets([a_nic(**subnet)]))
+        render_config(PurePath("/s"), 1400, subnets([a_nic(**subnet)]), SCRIPT)
 
 
 def test_conflicting_leases() -> None:
