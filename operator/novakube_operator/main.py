@@ -30,6 +30,7 @@ from novakube_operator.core.nodes import node_of_namespace
 from novakube_operator.handlers import operator_settings, register
 from novakube_operator.instances.actions import ActionController
 from novakube_operator.instances.capacity import Capacity
+from novakube_operator.instances.claims import release_vanished
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.controller import InstanceController
 from novakube_operator.instances.ports import PortController
@@ -131,7 +132,10 @@ class Process:
         wake = self.stores.wake_node
         builds = Builds(self._capacity.failures, self.settings.build_failures_max)
         url, events = self.settings.api_url, self._events
-        nodes = node_controller(self.stores, self._kube, self._clock, url, wake, builds, events)
+        nodes = node_controller(
+            self.stores, self._kube, self._clock, url, wake, builds, events,
+            partial(release_vanished, context),
+        )  # fmt: skip
         queue = self._controllers.add(nodes.controller)
         self.stores.node_changed = queue.add
         self.stores.namespace_changed = partial(self._namespace_changed, queue.add)

@@ -21,6 +21,7 @@ from novakube_kit.objects import Key, key_of
 from novakube_kit.reflector import Reflector
 from novakube_kit.resources import NAMESPACES, NODES, resource_of
 from novakube_kit.store import AnyObject, Index, Store
+from novakube_operator.core.adoption import addresses_of
 from novakube_operator.resources.judges import INDICES as JUDGES_INDICES
 
 UNWATCHED = frozenset({"addressslices", "historyrecords"})
@@ -85,6 +86,9 @@ INDICES: dict[str, dict[str, Index]] = {
     "hypervisorreports": {
         "orphan": lambda obj: {
             id for item in obj.status.orphans for id in (item.instance_uid, item.instance_id)
+        },
+        "orphanAddress": lambda obj: {
+            held for item in obj.status.orphans for held in addresses_of(item)
         },
     },
     "ports": {"claim": _claim, "owner": lambda obj: obj.owner_uids},

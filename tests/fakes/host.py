@@ -12,7 +12,7 @@ from pathlib import Path
 
 from novakube_agent.admission import Admission
 from novakube_agent.drivers.fake import FakeState, Outside, fake_ports
-from novakube_agent.host import Host, Preparation
+from novakube_agent.host import Host, HostPorts, Preparation
 from novakube_agent.journal import Journals
 from novakube_agent.model import Action, Desired
 from novakube_agent.reconcile import GuestReconciler
@@ -134,7 +134,9 @@ class Agent:
         epoch: int = 0,
         settings: FakeSettings | None = None,
         orders: HypervisorReportSpec | None = None,
+        ports: HostPorts | None = None,
     ) -> None:
+        """Args: ports: of another host than the simulated one."""
         self.state = state
         self.outside = Outside(state)
         self.guests = guests
@@ -142,7 +144,7 @@ class Agent:
         self.now = now
         self.epoch = epoch
         self.journals = Journals(directory / "journal")
-        ports = fake_ports(state, settings or FakeSettings(), directory)
+        ports = ports or fake_ports(state, settings or FakeSettings(), directory)
         self.host = CrashingHost(
             ports, self.journals, run_id=str(uuid.uuid4()), run_dir=directory / "run"
         )
