@@ -125,7 +125,9 @@ class Process:
         ledger = self._admission.ledger
         for controller in resource_controllers(self.stores, self._kube, self._clock, ledger):
             self._controllers.add(controller)
-        for controller in quota_controllers(self._admission, self.stores, self._kube, self._clock):
+        for controller in quota_controllers(
+            self._admission, self.stores, self._kube, self._clock, self._events
+        ):
             queue = self._controllers.add(controller)
             if controller.name == "Quota":
                 self._admission.wake = queue.add

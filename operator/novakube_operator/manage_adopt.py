@@ -19,10 +19,10 @@ from novakube_kit.objects import Object, parse
 from novakube_kit.resources import NAMESPACES, resource_of
 from novakube_operator.core import takeover
 from novakube_operator.core.nodes import namespace_of_node
+from novakube_operator.core.projects import PROJECT_LABEL
 from novakube_operator.manage_service import hypervisor
 from novakube_operator.manage_verbs import Answer, Verb, argument, on_cluster
 from novakube_operator.manage_vm import DOMAIN, NODE, PAGE, TIMEOUT, alive, orphan, until
-from novakube_operator.quotas.ledger import PROJECT_LABEL
 
 INSTANCES, GUESTS = resource_of(INSTANCE), resource_of(GUEST)
 
