@@ -32,6 +32,10 @@ def uid(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
+ID = uid(101)
+"""Of the Instance of ``a_guest()``."""
+
+
 def a_nic(number: int = 1) -> GuestNic:
     return GuestNic(
         port_uid=uid(500 + number),
@@ -187,3 +191,9 @@ class Agent:
     def _held(self, guest: Desired) -> bool:
         status = self.sink.statuses.get(guest.uid)
         return status is not None and status.reason in ("StaleEpoch", "WaitingForPrevious")
+
+
+async def restarted(agent: Agent, directory: Path) -> Agent:
+    """Its next life, on the same host."""
+    new = Agent(agent.state, directory, agent.sink, agent.guests, now=agent.now)
+    return await new.start()

@@ -11,8 +11,9 @@ import pytest
 
 from novakube_kit.kube import Json
 from tests.deadlines import EVENT_S, READY_S
-from tests.integration.operator.cloud import BUILD_FAILURES_MAX, Cloud, condition
+from tests.integration.operator.cloud import BUILD_FAILURES_MAX, NODE, Cloud, condition
 from tests.integration.operator.conftest import IMAGE
+from tests.integration.operator.test_create import WEB
 from tests.waiting import wait_until_sync
 
 FAILING = {"failures": {"start": "simulated: the machine check failed"}}
