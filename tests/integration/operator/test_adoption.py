@@ -256,6 +256,23 @@ def test_a_machine_whose_claims_are_lost_keeps_its_address(
     assert claims(cloud, namespace)[address] == uid_of(again)
 
 
+def test_a_manifest_with_its_id_takes_it_over_once_all_is_there(
+    cloud: Cloud, web: Json, namespace: str
+) -> None:
+    """As GitOps applies it again, in any order."""
+    lives, before = starts(cloud, web), taps(cloud)
+    orphaned(cloud, web, namespace)
+    wish = WEB | {"flavor": {"name": "later"}, "id": web["status"]["id"]}
+    cloud.make("Instance", "again", wish, namespace)
+    told = f"the machine on {NODE} is not taken over: spec.flavor: flavor later does not exist"
+    cloud.message("again", namespace, "Pending", told)
+    cloud.make("Flavor", "later", FLAVOR)
+    again = cloud.until("instances", "again", namespace, state="Running")
+    cloud.delete("flavors", "later")
+    assert (starts(cloud, again), taps(cloud)) == (lives, before)
+    assert again["status"]["addresses"][0]["mac"] == web["status"]["addresses"][0]["mac"]
+
+
 def refused(cloud: Cloud, capsys: pytest.CaptureFixture[str], *verb: str) -> str:
     """What a verb says that ends with 1."""
     with pytest.raises(SystemExit) as ended:
