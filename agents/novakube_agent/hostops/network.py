@@ -139,7 +139,7 @@ class NodeNetwork:
         that goes on has moved to it.
         """
         for uid in await self._run(self._records.networks):
-            if uid != nic.network_uid and self._records.holds(uid, nic.port_uid):
+            if uid != nic.network_uid and self._records.left(uid, nic.port_uid):
                 async with self._locks[uid]:
                     await self._run(partial(self._leave, uid, nic.port_uid))
 
