@@ -272,10 +272,7 @@ class NodeAgent:
                 continue
             backoff.reset()
             state = self.state
-            if (tuple(state.orphans), tuple(state.fenced_gone)) != (
-                found.orphans,
-                found.fenced_gone,
-            ):
+            if (state.orphans, tuple(state.fenced_gone)) != (found.orphans, found.fenced_gone):
                 state.orphans, state.fenced_gone = found.orphans, found.fenced_gone
                 self._report_due.set()
 

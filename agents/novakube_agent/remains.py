@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from novakube_agent.host import Host
 from novakube_agent.model import Journal
 from novakube_agent.ports import DomainFacts
-from novakube_crds.v1alpha1.hypervisorreport import OrphanDomain
+from novakube_crds.v1alpha1.guest import GuestNic
+from novakube_crds.v1alpha1.hypervisorreport import OrphanDomain, OrphanNic
 from novakube_kit.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
+IMAGE_URL_MAX = 1024
+"""Of ``OrphanDomain.imageURL``: a thousand orphans must fit into one report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,14 @@ class Sweep:
         present = {facts.identity.guest_uid for facts in domains.values()}
         known = set(self._guest_uids())
         orphans = [
-            _orphan(facts)
+            orphan(facts, self._host.journals.get(facts.identity.guest_uid))
             for facts in domains.values()
             if facts.identity.guest_uid not in known and facts.identity.guest_uid not in fenced
         ]
         gone = [
             uid for uid in fenced if uid not in present and self._host.journals.get(uid) is None
         ]
-        orphans.sort(key=lambda orphan: orphan.instance_id)
+        orphans.sort(key=lambda one: one.instance_id)
         return Remains(tuple(orphans), tuple(sorted(gone)))
 
     async def _destroy(self, uid: str, domains: Mapping[str, DomainFacts]) -> None:
@@ -100,8 +104,12 @@ class Sweep:
                 await self._host.journals.forget(journal.guest_uid)
 
 
-def _orphan(facts: DomainFacts) -> OrphanDomain:
+def orphan(facts: DomainFacts, journal: Journal | None) -> OrphanDomain:
+    """What is known of a domain without a Guest; without a journal its NICs are not. Pure."""
     identity = facts.identity
+    images = journal.images if journal is not None else ()
+    root = next((image for image in images if image.root), None)
+    url = root.url if root is not None and len(root.url) <= IMAGE_URL_MAX else ""
     return OrphanDomain(
         instance_id=identity.instance_id,
         guest_uid=identity.guest_uid,
@@ -110,4 +118,22 @@ def _orphan(facts: DomainFacts) -> OrphanDomain:
         instance_name=identity.instance_name,
         instance_uid=identity.instance_uid,
         state=facts.state,
+        vcpus=facts.vcpus,
+        memory_mib=facts.memory_mib,
+        disk_bytes=facts.disks_bytes,
+        image_url=url,
+        image_sha256=root.sha256 if root is not None else "",
+        nics_known=journal is not None and journal.admitted is not None,
+        nics=[_nic(nic) for nic in journal.nics] if journal is not None else [],
+    )
+
+
+def _nic(nic: GuestNic) -> OrphanNic:
+    return OrphanNic(
+        port_uid=nic.port_uid,
+        mac=nic.mac,
+        network_namespace=nic.network_namespace,
+        network_name=nic.network_name,
+        network_uid=nic.network_uid,
+        addresses=[str(ip_address(item.address)) for item in nic.addresses],
     )

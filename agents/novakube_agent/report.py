@@ -13,6 +13,7 @@ from novakube_agent.ports import NodeFacts
 from novakube_crds.base import Condition
 from novakube_crds.v1alpha1.hypervisorreport import (
     HYPERVISORREPORT,
+    ORPHANS_MAX,
     REPORT_NAME,
     HypervisorReportStatus,
     OrphanDomain,
@@ -27,7 +28,6 @@ REPORT_INTERVAL_S = 60.0
 COALESCE_S = 5.0
 """At most one write in this time, facts that only drift included."""
 LIBVIRT_GUESTS = "systemd/system/multi-user.target.wants/libvirt-guests.service"
-ORPHANS_MAX = 1024
 
 
 def agent_version() -> str:
@@ -50,7 +50,8 @@ class NodeState:
     agent_port: int | None = None
     certificate_request: str | None = None
     certificate_expires_at: datetime | None = None
-    orphans: Sequence[OrphanDomain] = field(default_factory=tuple)
+    orphans: Sequence[OrphanDomain] | None = None
+    """None: not looked for yet; what was reported before stands."""
     fenced_gone: Sequence[str] = field(default_factory=tuple)
     libvirt_guests_enabled: bool = False
 
@@ -75,7 +76,7 @@ def report_status(
         certificate_expires_at=timestamp(state.certificate_expires_at)
         if state.certificate_expires_at
         else None,
-        orphans=list(state.orphans)[:ORPHANS_MAX],
+        orphans=before.orphans if state.orphans is None else list(state.orphans)[:ORPHANS_MAX],
         fenced_gone=list(state.fenced_gone),
     )
     if facts is None:

@@ -29,6 +29,7 @@ from novakube_operator.core.nodes import node_of_namespace
 from novakube_operator.handlers import operator_settings, register
 from novakube_operator.instances.actions import ActionController
 from novakube_operator.instances.capacity import Capacity
+from novakube_operator.instances.claims import release_vanished
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.controller import InstanceController
 from novakube_operator.instances.orphans import Sweep
@@ -130,14 +131,19 @@ class Process:
         ledger = self._admission.ledger
         for controller in resource_controllers(self.stores, self._kube, self._clock, ledger):
             self._controllers.add(controller)
-        for controller in quota_controllers(self._admission, self.stores, self._kube, self._clock):
+        for controller in quota_controllers(
+            self._admission, self.stores, self._kube, self._clock, self._events
+        ):
             queue = self._controllers.add(controller)
             if controller.name == "Quota":
                 self._admission.wake = queue.add
         wake = self.stores.wake_node
         builds = Builds(self._capacity.failures, self.settings.build_failures_max)
         url, events = self.settings.api_url, self._events
-        nodes = node_controller(self.stores, self._kube, self._clock, url, wake, builds, events)
+        nodes = node_controller(
+            self.stores, self._kube, self._clock, url, wake, builds, events,
+            partial(release_vanished, context),
+        )  # fmt: skip
         queue = self._controllers.add(nodes.controller)
         self.stores.node_changed = queue.add
         self.stores.namespace_changed = partial(self._namespace_changed, queue.add)

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from novakube_kit.errors import NovakubeError
-from novakube_operator import manage_db, manage_lists, manage_quota, manage_service, manage_vm
+from novakube_operator import (
+    manage_adopt,
+    manage_db,
+    manage_lists,
+    manage_quota,
+    manage_service,
+    manage_vm,
+)
 from novakube_operator.manage_verbs import Verb, shown
 from novakube_operator.sql.engine import DEFAULT_URL
 
@@ -23,6 +30,7 @@ VERBS: tuple[Verb, ...] = (
     *manage_lists.VERBS,
     *manage_quota.VERBS,
     *manage_vm.VERBS,
+    *manage_adopt.VERBS,
 )  # fmt: skip
 GROUPS = {
     "db": "the history database",

@@ -10,8 +10,8 @@ from novakube_crds.v1alpha1.instance import INSTANCE
 from novakube_kit.kube import KubePort
 from novakube_kit.objects import Object, parse
 from novakube_kit.resources import NAMESPACES, resource_of
+from novakube_operator.core.projects import PROJECT_LABEL
 from novakube_operator.manage_verbs import Table, Verb, argument, on_cluster, record
-from novakube_operator.quotas.ledger import PROJECT_LABEL
 
 PAGE = 500
 

@@ -9,13 +9,14 @@ from typing import Any
 from novakube_crds.base import API_VERSION
 from novakube_crds.v1alpha1.quota import QUOTA, QUOTA_NAME, QuotaLimits, QuotaUsage
 from novakube_crds.v1alpha1.quotaclass import QUOTACLASS, QUOTACLASS_NAME
+from novakube_kit.clock import SystemClock, micro_timestamp
 from novakube_kit.errors import Conflict, InvalidSpec, NotFound
 from novakube_kit.kube import Json, KubePort
 from novakube_kit.objects import parse
 from novakube_kit.resources import NAMESPACES, resource_of
+from novakube_operator.core.projects import BOUND_AT, PROJECT_LABEL
 from novakube_operator.core.quota import effective
 from novakube_operator.manage_verbs import Answer, Argument, Table, Verb, argument, on_cluster
-from novakube_operator.quotas.ledger import PROJECT_LABEL
 
 QUOTAS, CLASSES = resource_of(QUOTA), resource_of(QUOTACLASS)
 UNLIMITED = "unlimited"
@@ -161,6 +162,7 @@ async def _bind(kube: KubePort, args: Namespace) -> Answer:
         "metadata": {
             "resourceVersion": metadata["resourceVersion"],
             "labels": {PROJECT_LABEL: project},
+            "annotations": {BOUND_AT: micro_timestamp(SystemClock().now())},
         }
     }
     await kube.patch(NAMESPACES, name, change)

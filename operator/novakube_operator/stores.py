@@ -21,6 +21,8 @@ from novakube_kit.objects import Key, key_of
 from novakube_kit.reflector import Reflector
 from novakube_kit.resources import NAMESPACES, NODES, resource_of
 from novakube_kit.store import AnyObject, Index, Store
+from novakube_operator.core.adoption import addresses_of
+from novakube_operator.core.projects import Bindings
 from novakube_operator.resources.judges import INDICES as JUDGES_INDICES
 
 UNWATCHED = frozenset({"addressslices", "historyrecords"})
@@ -87,6 +89,9 @@ INDICES: dict[str, dict[str, Index]] = {
         "orphan": lambda obj: {
             id for item in obj.status.orphans for id in (item.instance_uid, item.instance_id)
         },
+        "orphanAddress": lambda obj: {
+            held for item in obj.status.orphans for held in addresses_of(item)
+        },
     },
     "ports": {"claim": _claim, "owner": lambda obj: obj.owner_uids},
     "ipaddresses": {
@@ -110,6 +115,7 @@ class Stores:
         }
         self.nodes: dict[str, Json] = {}
         self.namespaces: dict[str, Json] = {}
+        self.bindings = Bindings()
         self.node_changed: Callable[[str], None] = lambda _: None
         self.namespace_changed: Callable[[str], None] = lambda _: None
         self._gaps: set[str] = set()
@@ -146,7 +152,11 @@ class Stores:
 
     def feed_namespace(self, type: str | None, obj: Json) -> None:
         """Takes an event of a Namespace."""
+        metadata = None if type == "DELETED" else obj["metadata"]
+        others = self.bindings.changed(obj["metadata"]["name"], metadata)
         self._feed_raw(self.namespaces, type, obj, self.namespace_changed)
+        for name in others:
+            self.namespace_changed(name)
 
     def _feed_raw(
         self, held: dict[str, Json], type: str | None, obj: Json, changed: Callable[[str], None]

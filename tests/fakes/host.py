@@ -12,7 +12,7 @@ from pathlib import Path
 
 from novakube_agent.admission import Admission
 from novakube_agent.drivers.fake import FakeState, Outside, fake_ports
-from novakube_agent.host import Host, Preparation
+from novakube_agent.host import Host, HostPorts, Preparation
 from novakube_agent.journal import Journals
 from novakube_agent.model import Action, Desired
 from novakube_agent.reconcile import GuestReconciler
@@ -30,6 +30,10 @@ from novakube_crds.v1alpha1.hypervisorreport import HypervisorReportSpec
 
 def uid(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
+
+
+ID = uid(101)
+"""Of the Instance of ``a_guest()``."""
 
 
 def a_nic(number: int = 1) -> GuestNic:
@@ -134,7 +138,9 @@ class Agent:
         epoch: int = 0,
         settings: FakeSettings | None = None,
         orders: HypervisorReportSpec | None = None,
+        ports: HostPorts | None = None,
     ) -> None:
+        """Args: ports: of another host than the simulated one."""
         self.state = state
         self.outside = Outside(state)
         self.guests = guests
@@ -142,7 +148,7 @@ class Agent:
         self.now = now
         self.epoch = epoch
         self.journals = Journals(directory / "journal")
-        ports = fake_ports(state, settings or FakeSettings(), directory)
+        ports = ports or fake_ports(state, settings or FakeSettings(), directory)
         self.host = CrashingHost(
             ports, self.journals, run_id=str(uuid.uuid4()), run_dir=directory / "run"
         )
@@ -185,3 +191,9 @@ class Agent:
     def _held(self, guest: Desired) -> bool:
         status = self.sink.statuses.get(guest.uid)
         return status is not None and status.reason in ("StaleEpoch", "WaitingForPrevious")
+
+
+async def restarted(agent: Agent, directory: Path) -> Agent:
+    """Its next life, on the same host."""
+    new = Agent(agent.state, directory, agent.sink, agent.guests, now=agent.now)
+    return await new.start()

@@ -32,6 +32,7 @@ from novakube_agent.render.dnsmasq import (
 )
 from novakube_agent.render.names import (
     TAP_PREFIX,
+    Mark,
     bridge_name,
     netns_name,
     tap_name,
@@ -96,7 +97,9 @@ class NodeNetwork:
             await self._run(lambda: self._records.put(record))
             await self._bridges_accepted()
             await self._script_installed()
-            return await self._run(lambda: self._ensure(record))
+            link = await self._run(lambda: self._ensure(record))
+        await self._leave_others(nic)
+        return link
 
     async def remove_nic(self, guest_name: str, nic: GuestNic) -> None:
         """Tap and DHCP entry gone; the Network's plumbing too when it was the last NIC."""
@@ -112,10 +115,10 @@ class NodeNetwork:
         May be repeated at any time: a living dnsmasq with the wanted configuration is left
         alone. A tap that a process holds open is never removed, nor its Network.
         """
-        wanted = {nic.port_uid for guest in nics.values() for nic in guest}
+        wanted = {nic.port_uid: nic.network_uid for guest in nics.values() for nic in guest}
         await self._run(self._records.check_readable)
         await self._script_installed()
-        open_taps = await self._run(lambda: self._remove_taps_but(wanted))
+        open_taps = await self._run(lambda: self._remove_taps_but(set(wanted)))
         for uid in await self._run(self._known_networks):
             async with self._locks[uid]:
                 await self._run(partial(self._restore, uid, wanted, open_taps))
@@ -130,6 +133,17 @@ class NodeNetwork:
 
     async def _run(self, step: Callable[[], T]) -> T:
         return await in_thread(step, self._threads)
+
+    async def _leave_others(self, nic: GuestNic) -> None:
+        """No other Network has the NIC any more.
+
+        A Network that was made anew from its manifest has another UID; the tap of a machine
+        that goes on has moved to it.
+        """
+        for uid in await self._run(self._records.networks):
+            if uid != nic.network_uid and self._records.left(uid, nic.port_uid):
+                async with self._locks[uid]:
+                    await self._run(partial(self._leave, uid, nic.port_uid))
 
     async def _bridges_accepted(self) -> None:
         async with self._node_lock:
@@ -199,6 +213,15 @@ class NodeNetwork:
             self._remove_network(netlink, uid)
             return True
 
+    def _leave(self, uid: str, port_uid: str) -> None:
+        """The NIC's tap stays; the Network goes when it was the last NIC."""
+        if self._records.put_host(uid, port_uid, ""):
+            dnsmasq.reload(self._records.directory(uid))
+        self._records.forget(uid, port_uid)
+        if not self._records.nics(uid):
+            with Netlink() as netlink:
+                self._remove_network(netlink, uid)
+
     def _remove_network(self, netlink: Netlink, uid: str) -> None:
         dnsmasq.stop(self._records.directory(uid))
         plumbing.remove_network(netlink, uid)
@@ -224,9 +247,13 @@ class NodeNetwork:
                     netlink.remove(name)
         return in_use
 
-    def _restore(self, uid: str, wanted: set[str], open_taps: set[str]) -> None:
+    def _restore(self, uid: str, wanted: Mapping[str, str], open_taps: set[str]) -> None:
+        with Netlink() as netlink:
+            here = {m.port_uid for m in self._marks(netlink) if m.network_uid == uid}
         for item in self._records.nics(uid):
-            if item.nic.port_uid not in wanted | open_taps:
+            home = wanted.get(item.nic.port_uid)
+            held = open_taps if home is None else here  # one that is to move has not yet
+            if home != uid and item.nic.port_uid not in held:
                 self._records.put_host(uid, item.nic.port_uid, "")
                 dhcp_leases.forget(self._records.directory(uid), item.nic)
                 self._records.forget(uid, item.nic.port_uid)
@@ -238,13 +265,15 @@ class NodeNetwork:
                 self._remove_network(netlink, uid)
 
     def _has_taps(self, netlink: Netlink, uid: str) -> bool:
-        links = plumbing.our_links(netlink).values()
-        return any(mark.network_uid == uid and mark.port_uid for _, mark in links)
+        return any(mark.network_uid == uid and mark.port_uid for mark in self._marks(netlink))
+
+    @staticmethod
+    def _marks(netlink: Netlink) -> list[Mark]:
+        return [mark for _, mark in plumbing.our_links(netlink).values()]
 
     def _present(self) -> frozenset[str]:
         with Netlink() as netlink:
-            marks = [mark for _, mark in plumbing.our_links(netlink).values()]
-        ports = {mark.port_uid for mark in marks if mark.port_uid}
+            ports = {mark.port_uid for mark in self._marks(netlink) if mark.port_uid}
         for uid in self._records.networks():
             ports.update(item.nic.port_uid for item in self._records.nics(uid))
         return frozenset(ports)

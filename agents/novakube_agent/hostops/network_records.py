@@ -70,6 +70,11 @@ class NetworkRecords:
         files = sorted(folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
         return [_read(path) for path in files]
 
+    def left(self, network_uid: str, port_uid: str) -> bool:
+        """Whether the Network has that NIC, or none at all: a removal that was not finished."""
+        folder = self.directory(network_uid) / "nics"
+        return (folder / f"{port_uid}.json").exists() or not any(folder.glob("[!.]*.json"))
+
     def put(self, record: NicRecord) -> None:
         """Remembers a NIC durably."""
         directory = self.directory(record.nic.network_uid)

@@ -105,6 +105,7 @@ class GuestNic(ApiModel):
     """A NIC; the tap is named from the Port's UID."""
 
     port_uid: Uuid
+    """Of a machine that was taken over: the UID of the Port it was plumbed for."""
     port_name: Name
     mac: Mac
     network_namespace: NamespaceName

@@ -17,6 +17,8 @@ from novakube_crds.kind import Column, Kind
 REPORT_NAME = "node"
 HEARTBEAT_LEASE = "heartbeat"
 HEARTBEAT_INTERVAL_S = 10
+ORPHANS_MAX = 1024
+"""Domains without a Guest that a node reports; with more it reports so many of them."""
 
 
 class HypervisorReportSpec(ApiModel):
@@ -56,6 +58,21 @@ class NodeCpu(ApiModel):
     threads: int = 0
 
 
+class OrphanNic(ApiModel):
+    """A NIC of a domain without a Guest, as the node plumbed it."""
+
+    port_uid: Uuid
+    """What its tap is named after; the Port itself may be gone."""
+    mac: Annotated[str, Field(max_length=17)]
+    network_namespace: Annotated[str, Field(max_length=63)]
+    network_name: Annotated[str, Field(max_length=253)]
+    network_uid: Uuid
+    addresses: Annotated[list[Annotated[str, Field(max_length=45)]], Field(max_length=8)] = Field(
+        default_factory=list
+    )
+    """In canonical form."""
+
+
 class OrphanDomain(ApiModel):
     """A domain of ours without a Guest: kept and reported, never destroyed unasked."""
 
@@ -66,6 +83,16 @@ class OrphanDomain(ApiModel):
     instance_name: Annotated[str, Field(max_length=253)] = ""
     instance_uid: Annotated[str, Field(max_length=36)] = ""
     state: Annotated[str, Field(max_length=32)] = ""
+    vcpus: int = 0
+    memory_mib: int = 0
+    disk_bytes: int = 0
+    """Sum of its disks' virtual sizes; 0: not known."""
+    image_url: Annotated[str, Field(max_length=1024)] = ""
+    """Of the root disk's image; empty: not known, or longer than that."""
+    image_sha256: Annotated[str, Field(max_length=64)] = ""
+    nics_known: bool = False
+    """Whether the node remembers its NICs."""
+    nics: Annotated[list[OrphanNic], Field(max_length=16)] = Field(default_factory=list)
 
 
 class HypervisorReportStatus(Status):
@@ -94,7 +121,9 @@ class HypervisorReportStatus(Status):
     certificate_expires_at: Timestamp | None = None
     fenced_gone: Annotated[list[Uuid], Field(max_length=4096)] = Field(default_factory=list)
     """Fenced UIDs of which nothing is left."""
-    orphans: Annotated[list[OrphanDomain], Field(max_length=1024)] = Field(default_factory=list)
+    orphans: Annotated[list[OrphanDomain], Field(max_length=ORPHANS_MAX)] = Field(
+        default_factory=list
+    )
     message: Text = ""
 
 

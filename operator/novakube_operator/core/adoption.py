@@ -6,13 +6,14 @@ same node, which takes over the domain and the disks; it is never built anew bes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from novakube_crds.conditions import get_condition
 from novakube_crds.v1alpha1.guest import GuestSpec
+from novakube_crds.v1alpha1.hypervisorreport import OrphanDomain, OrphanNic
 from novakube_crds.v1alpha1.instance import GUEST_READY, InstanceStatus
 from novakube_kit.clock import parse_timestamp
 from novakube_kit.objects import Object
@@ -31,8 +32,12 @@ class Stray:
     """A domain of an Instance that no Guest stands for, as its node reports it."""
 
     node: str
-    guest_uid: str
-    incarnation: int
+    domain: OrphanDomain
+
+    @property
+    def guest_uid(self) -> str:
+        """Of the Guest that is gone."""
+        return str(self.domain.guest_uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class Adopt:
     """Of the one that is taken over."""
     spec: GuestSpec | None = None
     """Its spec, where it is still known; else it is made from the Instance's copies."""
+    domain: OrphanDomain | None = None
+    """What the node reports of it, where that is all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def strays_of(obj: AnyObject, reports: Iterable[AnyObject]) -> tuple[Stray, ...]
         for item in report.status.orphans if node else ():
             same_id = item.instance_id == id and item.instance_namespace == obj.namespace
             if node and item.guest_uid and (item.instance_uid == obj.uid or same_id):
-                found.append(Stray(node, item.guest_uid, item.incarnation))
+                found.append(Stray(node, item))
     return tuple(found)
 
 
@@ -82,8 +89,8 @@ def heir(
     if vanished is not None and _takes_over(vanished):
         return _after(vanished)
     if strays:
-        last = max(strays, key=lambda stray: stray.incarnation)
-        return Adopt(last.node, last.guest_uid, last.incarnation)
+        last = max(strays, key=lambda stray: stray.domain.incarnation)
+        return Adopt(last.node, last.guest_uid, last.domain.incarnation, domain=last.domain)
     if obj.status.guest is not None and obj.status.node is not None:
         return Await(obj.status.node)
     return None
@@ -117,6 +124,29 @@ def successor(
             "power_sequence": max(1, status.power_sequence),
         }
     )
+
+
+def addresses_of(domain: OrphanDomain) -> set[tuple[str, str]]:
+    """(Network UID, address) of all its NICs."""
+    return {(nic.network_uid, address) for nic in domain.nics for address in nic.addresses}
+
+
+def as_plumbed(spec: GuestSpec, nics: Sequence[OrphanNic]) -> GuestSpec:
+    """The spec with NICs named as the node has them: the taps that QEMU holds stay its taps.
+
+    A NIC is known again by its MAC, whatever Port it belongs to now.
+    """
+    taps = {nic.mac: nic.port_uid for nic in nics}
+    kept = [
+        nic.model_copy(update={"port_uid": taps.get(nic.mac, nic.port_uid)}) for nic in spec.nics
+    ]
+    return spec.model_copy(update={"nics": kept})
+
+
+def lost_addresses(spec: GuestSpec, nics: Sequence[OrphanNic]) -> list[str]:
+    """Addresses that the machine had and that its next incarnation has not."""
+    kept = {item.address for nic in spec.nics for item in nic.addresses}
+    return [address for nic in nics for address in nic.addresses if address not in kept]
 
 
 def waiting(

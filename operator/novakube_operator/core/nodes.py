@@ -35,6 +35,7 @@ from novakube_crds.v1alpha1.hypervisor import (
 from novakube_crds.v1alpha1.hypervisorreport import (
     HEARTBEAT_INTERVAL_S,
     HEARTBEAT_LEASE,
+    ORPHANS_MAX,
     REPORT_NAME,
     HypervisorReportSpec,
     HypervisorReportStatus,
@@ -276,6 +277,19 @@ def _conditions(view: NodeView, old: list[Condition], now: datetime) -> list[Con
             observed_generation=view.generation,
         )
     return conditions
+
+
+def ended(
+    before: Iterable[OrphanDomain], report: HypervisorReportStatus | None
+) -> tuple[OrphanDomain, ...]:
+    """Domains without a Guest that the node had and has no more.
+
+    None while it says nothing, or not all.
+    """
+    if report is None or not report.driver or len(report.orphans) >= ORPHANS_MAX:
+        return ()
+    there = {item.guest_uid for item in report.orphans}
+    return tuple(item for item in before if item.guest_uid not in there)
 
 
 def _fenced(view: NodeView, old: HypervisorStatus, gone: set[str]) -> list[str]:

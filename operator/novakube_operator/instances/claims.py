@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from novakube_crds.base import API_VERSION, FINALIZER
+from novakube_crds.v1alpha1.hypervisorreport import OrphanDomain, OrphanNic
 from novakube_crds.v1alpha1.instance import NETWORK_READY
 from novakube_crds.v1alpha1.port import ADDRESS_IN_USE
 from novakube_kit.errors import AlreadyExists, InvalidSpec, NotFound
 from novakube_kit.objects import Object
 from novakube_operator.core import ipam
 from novakube_operator.core.accept import NicRequest, NotAcceptable
+from novakube_operator.core.adoption import addresses_of
 from novakube_operator.core.guest_spec import ClaimedNic, mac_of
 from novakube_operator.core.naming import port_name
+from novakube_operator.core.nodes import node_of_namespace
 from novakube_operator.instances.context import RESOURCES, Context
 
 AnyObject = Object[Any, Any]
@@ -31,6 +34,8 @@ class _Seeker:
     kind: Literal["Instance", "Port"]
     holder: AnyObject
     mac: str
+    had: tuple[str, ...] = ()
+    """Addresses of the NIC of a machine that is taken over: wanted before any other."""
 
 
 def _version(subnet: AnyObject) -> int:
@@ -40,9 +45,11 @@ def _version(subnet: AnyObject) -> int:
 class Claims:
     """Claims for the NICs of one Instance."""
 
-    def __init__(self, context: Context, obj: AnyObject) -> None:
+    def __init__(self, context: Context, obj: AnyObject, machine: Sequence[OrphanNic] = ()) -> None:
+        """Args: machine: NICs, in order, of the machine that the Instance takes over."""
         self._context = context
         self._obj = obj
+        self._machine = machine
 
     async def nic(self, index: int, request: NicRequest) -> ClaimedNic:
         """Addresses, then the Port; what an earlier pass claimed is found again.
@@ -52,11 +59,26 @@ class Claims:
         """
         if request.port is not None:
             return await self._own_port(index, request, request.port)
-        mac = mac_of(self._obj.uid, index)
-        seeker = _Seeker(index, request, "Instance", self._obj, mac)
+        made = self._context.get("ports", self._obj.namespace, port_name(self._obj.uid, index))
+        old = self._machines(index, request)
+        mac = old.mac if old is not None else mac_of(self._obj.uid, index)
+        if made is not None and made.spec.mac is not None:
+            mac = made.spec.mac
+        had = tuple(old.addresses) if old is not None else ()
+        seeker = _Seeker(index, request, "Instance", self._obj, mac, had)
         held = await self._addresses(seeker, request.address)
         port = await self._operator_port(index, request, held, mac)
         return ClaimedNic(port.uid, port.name, mac, request.network, tuple(held), request.tag)
+
+    def _machines(self, index: int, request: NicRequest) -> OrphanNic | None:
+        """The NIC of the machine that is taken over in this place, if it is of that Network.
+
+        By name: a Network that was restored from a manifest has another UID.
+        """
+        if index >= len(self._machine):
+            return None
+        nic, network = self._machine[index], request.network
+        return nic if (nic.network_namespace, nic.network_name) == network.key else None
 
     async def _own_port(self, index: int, request: NicRequest, port: AnyObject) -> ClaimedNic:
         """A user's Port: claimed in its status, its spec untouched.
@@ -64,8 +86,11 @@ class Claims:
         Claimed before its addresses are: a Port without a claim may vanish with what it holds.
         """
         port = await self._claimed(index, port)
-        mac = port.spec.mac or port.status.mac or mac_of(port.uid, 0)
-        seeker = _Seeker(index, request, "Port", port, mac)
+        old = self._machines(index, request)
+        machines = old.mac if old is not None else mac_of(port.uid, 0)
+        mac = port.spec.mac or port.status.mac or machines
+        had = tuple(old.addresses) if old is not None else ()
+        seeker = _Seeker(index, request, "Port", port, mac, had)
         held: list[Held] = []
         for item in port.spec.fixed_ips:
             held.append(await self._address(seeker, item.address, request.subnets, held))
@@ -165,7 +190,7 @@ class Claims:
         if explicit is not None:
             return await self._explicit(seeker, explicit, subnets)
         for subnet in subnets:
-            address = await self._free(seeker, subnet)
+            address = await self._had(seeker, subnet) or await self._free(seeker, subnet)
             if address is not None:
                 return address, subnet
         error = ipam.full(seeker.request.network.name, len(subnets))
@@ -190,6 +215,30 @@ class Claims:
                 return claim.spec.address, subnet
         return None
 
+    async def _had(self, seeker: _Seeker, subnet: AnyObject) -> str | None:
+        """An address that the machine has already, if it can be claimed."""
+        for address in seeker.had:
+            try:
+                ipam.check_explicit(address, subnet.spec, subnet.name, seeker.mac)
+            except InvalidSpec:
+                continue
+            if await self._claim(seeker, subnet, address):
+                return address
+        return None
+
+    def _machine_of_another(self, seeker: _Seeker, address: str) -> str | None:
+        """The node with a domain without a Guest that has the address and is another's.
+
+        Claims may be lost with a restored etcd; the machine goes on with its address.
+        """
+        uid, id = seeker.request.network.uid, self._obj.spec.id or self._obj.uid
+        for report in self._context.by("hypervisorreports", "orphanAddress", (uid, address)):
+            for domain in report.status.orphans:
+                other = (domain.instance_id, domain.instance_namespace) != (id, self._obj.namespace)
+                if other and (uid, address) in addresses_of(domain):
+                    return str(node_of_namespace(report.namespace))
+        return None
+
     async def _explicit(self, seeker: _Seeker, explicit: str, subnets: Sequence[AnyObject]) -> Held:
         network, problem = seeker.request.network, None
         for subnet in subnets:
@@ -198,9 +247,11 @@ class Claims:
             except (InvalidSpec, ValueError) as error:
                 problem = error if isinstance(error, InvalidSpec) else InvalidSpec(str(error))
                 continue
-            if await self._claim(seeker, subnet, address):
+            node = self._machine_of_another(seeker, address)
+            if node is None and await self._claim(seeker, subnet, address):
                 return address, subnet
-            message = f"address {address} of network {network.name} is in use"
+            by = f" by a domain on {node} that belongs to no Instance" if node is not None else ""
+            message = f"address {address} of network {network.name} is in use{by}"
             raise NotAcceptable(NETWORK_READY, ADDRESS_IN_USE, message, pending=True)
         reason = problem.reason if problem else "InvalidSpec"
         message = problem.message if problem else f"address {explicit} fits no subnet"
@@ -211,7 +262,9 @@ class Claims:
         last, lost = self._context.addresses_given, set[str]()
 
         def taken(address: str) -> bool:
-            return address in lost or store.count("address", (uid, address)) > 0
+            if address in lost or store.count("address", (uid, address)) > 0:
+                return True
+            return self._machine_of_another(seeker, address) is not None
 
         while True:
             address = ipam.next_free(subnet.spec, taken, seeker.mac, last.get(subnet.uid))
@@ -274,8 +327,31 @@ class Claims:
         """
         for port in self._made():
             await self._context.remove(port)
-        for port in self._context.by("ports", "claim", self._obj.uid):
-            cleared = {"claim": None, "node": None, "state": "Down"}
-            await self._context.patch(port, {"status": cleared}, "status")
-        for claim in self._context.by("ipaddresses", "claim", self._obj.uid):
-            await self._context.remove(claim)
+        await release(self._context, self._obj.uid)
+
+
+async def release(context: Context, instance_uid: str) -> None:
+    """Ports and addresses of an Instance are free; users' Ports are kept, with theirs."""
+    for port in context.by("ports", "owner", instance_uid):
+        await context.remove(port)
+    for port in context.by("ports", "claim", instance_uid):
+        cleared = {"claim": None, "node": None, "state": "Down"}
+        await context.patch(port, {"status": cleared}, "status")
+    for claim in context.by("ipaddresses", "claim", instance_uid):
+        await context.remove(claim)
+
+
+async def release_vanished(context: Context, domain: OrphanDomain) -> None:
+    """What the Instance of a domain held that vanished without a deletion of ours, if it did.
+
+    Nothing when it is there or has a Guest: a fresh read decides, the stores may be late.
+    """
+    uid, name, namespace = domain.instance_uid, domain.instance_name, domain.instance_namespace
+    if not uid or not name or context.by("guests", "instance", uid):
+        return
+    try:
+        found = await context.kube.get(RESOURCES["instances"], name, namespace)
+    except NotFound:
+        found = None
+    if found is None or found["metadata"]["uid"] != uid:
+        await release(context, uid)

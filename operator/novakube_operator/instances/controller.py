@@ -168,9 +168,12 @@ class InstanceController:
     def _of_report(
         self, old: AnyObject | None, new: AnyObject | None
     ) -> Iterator[tuple[Key, float]]:
-        """Domains without a Guest came or went."""
-        for key in _strays(old) ^ _strays(new):
+        """Domains without a Guest came or went; what went may have held an address."""
+        before, now = _strays(old), _strays(new)
+        for key in before ^ now:
             yield key, 0.0
+        if before - now:
+            yield from self._waiting()
 
     def _waiting(self) -> Iterator[tuple[Key, float]]:
         for key in tuple(self._unplaced):

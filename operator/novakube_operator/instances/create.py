@@ -34,6 +34,7 @@ from novakube_operator.core.guest_spec import guest_spec
 from novakube_operator.core.instance_status import Draft
 from novakube_operator.core.naming import guest_name
 from novakube_operator.core.nodes import namespace_of_node
+from novakube_operator.core.projects import PROJECT_TAKEN
 from novakube_operator.core.scheduling.choice import Choice, choose, same_cause
 from novakube_operator.core.scheduling.pipeline import UnusableHint
 from novakube_operator.instances.capacity import Reservation
@@ -52,6 +53,7 @@ async def create(context: Context, obj: AnyObject) -> float | None:
     """
     finalizing = asyncio.ensure_future(context.finalize(obj))
     try:
+        _check_project(context, obj)
         accepted = accept(obj, context.get, context.by, context.project(obj.namespace))
         user_data = await user_data_of(context, obj)
         context.lifecycle.reached(obj.uid, "accepted")
@@ -72,6 +74,14 @@ async def create(context: Context, obj: AnyObject) -> float | None:
         context.capacity.release(obj.uid)
     context.event(obj, "Scheduled", f"placed on {node}")
     return BUILDING_AFTER_S
+
+
+def _check_project(context: Context, obj: AnyObject) -> None:
+    """Raises NotAcceptable in a second namespace of a project; no watch tells when that ends."""
+    refusal = context.quota.ledger.refusal(obj.namespace)
+    if refusal is not None:
+        message = f"namespace {obj.namespace}: {refusal}"
+        raise NotAcceptable(READY, PROJECT_TAKEN, message, pending=True, look_again_s=LOOK_AGAIN_S)
 
 
 async def _claim(

@@ -27,13 +27,15 @@ def request_of(
     hints = obj.spec.scheduler_hints
     rule = server_group(context, obj)
     same = hints.get("same_host")
-    query = hints.get("query")
+    query, near = hints.get("query"), hints.get("build_near_host_ip")
+    cidr = hints.get("cidr")
     return Request(
         wanted=amounts(accepted),
         zone=obj.spec.availability_zone,
         forced_host=forced_host,
         refused=frozenset(obj.status.refused_nodes),
         tenant=context.project(obj.namespace) or obj.namespace,
+        flavor=accepted.flavor.name,
         extra_specs=accepted.flavor.extra_specs,
         image=accepted.image.id,
         image_properties=accepted.image.properties,
@@ -41,6 +43,8 @@ def request_of(
         same_host=None if same is None else _nodes(context, obj, same),
         different_host=_nodes(context, obj, hints.get("different_host", ())),
         query=query[0] if query else None,
+        near_host_ip=near[0] if near else None,
+        near_cidr=cidr[0] if cidr else "/24",
         now=context.clock.now().timestamp(),
     )
 

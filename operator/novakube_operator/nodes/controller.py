@@ -6,7 +6,7 @@ heartbeats that begin or stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -54,6 +54,7 @@ log = structlog.get_logger(__name__)
 
 HypervisorObject = Object[HypervisorSpec, HypervisorStatus]
 ReportObject = Object[HypervisorReportSpec, HypervisorReportStatus]
+Release = Callable[[OrphanDomain], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,14 @@ class NodeController:
         node_exists: Callable[[str], bool],
         builds: Builds,
         events: EventRecorder,
+        release: Release,
         terminating: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Sets up.
 
-        Args: node_exists: whether a labelled Node of that name is there now; terminating:
-        whether a namespace is being deleted (its end wakes the node).
+        Args: node_exists: whether a labelled Node of that name is there now; release: frees
+        what the Instance of a domain held that is gone; terminating: whether a namespace is
+        being deleted (its end wakes the node).
         """
         self._kube = kube
         self._stores = stores
@@ -108,6 +111,7 @@ class NodeController:
         self._node_exists = node_exists
         self._builds = builds
         self._events = events
+        self._free = release
         self._terminating = terminating
         self._complete: set[str] = set()
 
@@ -180,6 +184,9 @@ class NodeController:
         )
         status = core.hypervisor_status(view, hypervisor.status, self._clock.now())
         self._alarm(hypervisor, status)
+        # Before the status forgets them: a pass that fails here comes back to it.
+        for domain in core.ended(hypervisor.status.orphans, view.report):
+            await self._free(domain)
         if status != hypervisor.status:
             body = {
                 "metadata": {"resourceVersion": hypervisor.resource_version},

@@ -16,7 +16,7 @@ from novakube_kit.store import AnyObject
 from novakube_operator.controllers import Controller
 from novakube_operator.core.nodes import is_hypervisor, node_of_namespace
 from novakube_operator.nodes.authority import Authority
-from novakube_operator.nodes.controller import Builds, NodeController, NodeStores
+from novakube_operator.nodes.controller import Builds, NodeController, NodeStores, Release
 from novakube_operator.nodes.heartbeats import INTERVAL_S, Heartbeats
 from novakube_operator.stores import Stores
 
@@ -70,6 +70,7 @@ def node_controller(
     wake: Callable[[str], None],
     builds: Builds,
     events: EventRecorder,
+    release: Release,
 ) -> Nodes:
     """Builds it; ``wake(node)`` queues a node when its heartbeat begins or stops."""
     authority = Authority(kube, clock, api_url)
@@ -94,6 +95,7 @@ def node_controller(
         node_exists,
         builds,
         events,
+        release,
         stores.terminating,
     )
 

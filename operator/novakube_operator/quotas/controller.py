@@ -8,10 +8,12 @@ from typing import Any
 from novakube_crds.conditions import get_condition
 from novakube_crds.v1alpha1.quota import QUOTA_EXCEEDED
 from novakube_kit.clock import Clock
+from novakube_kit.events import EventRecorder, Regarding
 from novakube_kit.kube import KubePort
 from novakube_kit.objects import Key, Object
 from novakube_kit.resources import resource_of
 from novakube_operator.controllers import Controller
+from novakube_operator.core.projects import PROJECT_TAKEN
 from novakube_operator.core.quota import FOREIGN_ENTRY_S
 from novakube_operator.core.quota_usage import RANKED, made_for
 from novakube_operator.core.resources.verdict import READY, Verdict, accepted
@@ -27,9 +29,10 @@ ROLLUP_S = 5.0
 class QuotaController:
     """One pass over one namespace's Quota; a key is the namespace."""
 
-    def __init__(self, admission: Admission, stores: Stores) -> None:
+    def __init__(self, admission: Admission, stores: Stores, events: EventRecorder) -> None:
         self._admission = admission
         self._stores = stores
+        self._events = events
 
     async def reconcile(self, namespace: str) -> float | None:
         """One pass: the Quota of a bound namespace is there, its status is true.
@@ -39,7 +42,13 @@ class QuotaController:
         known = self._stores.namespaces.get(namespace)
         if known is None or self._stores.terminating(namespace):
             return None
-        if not self._admission.ledger.metered(namespace):
+        ledger = self._admission.ledger
+        refusal = ledger.refusal(namespace)
+        if refusal is not None:
+            about = Regarding("v1", "Namespace", "", namespace, known["metadata"]["uid"])
+            message = f"{refusal}: no instance is made here"
+            self._events.record(about, "Warning", PROJECT_TAKEN, message)
+        if not ledger.metered(namespace):
             return None
         return FOREIGN_ENTRY_S if await self._admission.settle(namespace) else None
 
@@ -127,10 +136,10 @@ class PortQuotaController:
 
 
 def quota_controllers(
-    admission: Admission, stores: Stores, kube: KubePort, clock: Clock
+    admission: Admission, stores: Stores, kube: KubePort, clock: Clock, events: EventRecorder
 ) -> Iterator[Controller]:
     """Both, ready for ``Controllers.add``."""
-    quotas = QuotaController(admission, stores)
+    quotas = QuotaController(admission, stores, events)
     yield Controller("Quota", quotas.reconcile, quotas.wakes, quotas.keys, 4)
     ports = PortQuotaController(admission.ledger, stores, kube, clock)
     yield Controller("PortQuota", ports.reconcile, ports.wakes, ports.keys, 2)

@@ -18,7 +18,6 @@ from novakube_operator.core.quota_usage import RANKED, Scope, Usage, made_for, s
 from novakube_operator.stores import Stores
 
 AnyObject = Object[Any, Any]
-PROJECT_LABEL = "novakube.dev/project-id"
 Wake = tuple[str, Key]
 """Plural and key."""
 
@@ -35,17 +34,19 @@ class Ledger:
 
     def project(self, namespace: str) -> str | None:
         """The project a namespace is bound to."""
-        found = self._stores.namespaces.get(namespace, {})
-        project: str | None = found.get("metadata", {}).get("labels", {}).get(PROJECT_LABEL)
-        return project
+        return self._stores.bindings.project(namespace)
+
+    def refusal(self, namespace: str) -> str | None:
+        """Why a namespace is not bound although its label says so."""
+        return self._stores.bindings.refusal(namespace)
 
     def quota(self, namespace: str) -> AnyObject | None:
         """The namespace's Quota."""
         return self._stores.of("quotas").get(namespace, QUOTA_NAME)
 
     def metered(self, namespace: str) -> bool:
-        """Whether limits hold at all: bound to a project, or with a Quota of its own."""
-        return self.quota(namespace) is not None or self.project(namespace) is not None
+        """Whether limits hold at all: with a project's label, or with a Quota of its own."""
+        return self.quota(namespace) is not None or self._stores.bindings.labelled(namespace)
 
     def where(self, namespace: str) -> str:
         """The project, or the namespace that belongs to none."""

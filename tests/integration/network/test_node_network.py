@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from novakube_agent.render.names import bridge_name, gateway_mac, netns_name, tap_name
+from novakube_crds.v1alpha1.guest import GuestNic
 from tests.integration.network.conftest import Node, a_nic, uid
 
 WEB = a_nic(1, "10.1.0.5")
@@ -183,10 +184,10 @@ def test_vlan_without_kernel_support_or_id_is_named(node: Node) -> None:
         assert answer["reason"] == "KernelUnsupported"
 
 
-def steps(node: Node, method: str) -> list[str]:
+def steps(node: Node, method: str, nic: GuestNic = WEB) -> list[str]:
     """Names of the steps an undisturbed call takes."""
     trace = node.state.parent / "trace"
-    node.agent((method, {"nic": WEB.wire()}), NOVAKUBE_FAILPOINT_TRACE=str(trace))
+    node.agent((method, {"nic": nic.wire()}), NOVAKUBE_FAILPOINT_TRACE=str(trace))
     return trace.read_text().splitlines() if trace.exists() else []
 
 
@@ -228,6 +229,47 @@ def test_removal_killed_at_any_step_is_finished_by_restore(node: Node) -> None:
         node.ensure(WEB)
         assert not node.agent(("remove", {"nic": WEB.wire()}), NOVAKUBE_FAILPOINT=trigger)
         node.restore()
+        assert node.traces() == clean, trigger
+
+
+MOVED = a_nic(1, "10.1.0.5", network=2)
+"""The same tap after its Network was made anew from a manifest."""
+
+
+def test_a_tap_moves_to_the_network_that_was_made_anew(node: Node) -> None:
+    clean = node.traces()
+    node.ensure(WEB, DB)
+    before = node.run("ip", "-o", "link", "show", tap_name(WEB.port_uid))
+    node.ensure(MOVED)
+    after = node.run("ip", "-o", "link", "show", tap_name(WEB.port_uid))
+    assert before.split(":")[0] == after.split(":")[0]  # the same link, by its index
+    assert f"master {bridge_name(uid(1))}" in before
+    assert f"master {bridge_name(uid(2))}" in after
+    assert node.guest(MOVED).dhcp() is not None
+    assert node.guest(WEB).dhcp("-r", "10.1.0.5") is None  # the old Network has DB only
+    node.remove(DB)
+    assert netns_name(uid(1)) not in node.run("ip", "netns")
+    node.remove(MOVED)
+    for number, guest in enumerate(node.guests, 1):
+        guest.stop()
+        node.ok("ip", "link", "delete", f"g{number}")
+    assert node.traces() == clean
+
+
+@pytest.mark.timeout(600)
+def test_a_move_killed_on_its_way_is_finished(node: Node) -> None:
+    """By doing it again, every other time after a restore; at every third step."""
+    clean = node.traces()
+    node.ensure(WEB)
+    names = steps(node, "ensure", MOVED)
+    node.remove(MOVED)
+    moved = {"nic": MOVED.wire()}
+    for number, trigger in enumerate(triggers(names)[::3]):
+        node.ensure(WEB)
+        assert not node.agent(("ensure", moved), NOVAKUBE_FAILPOINT=trigger), trigger
+        restore = [("restore", {"nics": [MOVED.wire()]})] * (number % 2)
+        answers = node.agent(*restore, ("ensure", moved), ("present", {}), ("remove", moved))
+        assert answers[-2:] == [{"result": [MOVED.port_uid]}, {"result": None}], trigger
         assert node.traces() == clean, trigger
 
 

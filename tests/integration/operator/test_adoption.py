@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from novakube_kit.kube import Json
 from tests.deadlines import EVENT_S, READY_S
 from tests.integration.operator.cloud import MAILBOX, NODE, Cloud, condition
+from tests.integration.operator.conftest import FLAVOR
 from tests.integration.operator.test_create import WEB, guests_of
 from tests.waiting import wait_until_sync
 
@@ -159,10 +161,8 @@ def test_a_guest_stripped_while_its_instance_is_deleted(
     assert domain(cloud, web) is None
 
 
-def test_a_vm_of_nobody_is_kept_alarmed_and_destroyed_on_an_order(
-    cloud: Cloud, web: Json, namespace: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Instance and Guest stripped of their finalizers and gone: nothing is destroyed for that."""
+def orphaned(cloud: Cloud, web: Json, namespace: str) -> None:
+    """Instance and Guest lose their finalizers and go: that is no order, the VM is nobody's."""
     assert cloud.operator.end(signal.SIGTERM) == 0
     try:
         cloud.patch("instances", "web", {"metadata": {"finalizers": []}}, namespace)
@@ -171,30 +171,181 @@ def test_a_vm_of_nobody_is_kept_alarmed_and_destroyed_on_an_order(
         lose_guests(cloud, namespace, stripped=True)
     finally:
         cloud.operator.start()
-    lives = starts(cloud, web)
 
     def alarmed() -> bool:
         owned = condition(cloud.get("hypervisors", NODE) or {}, "DomainsOwned")
         return owned.get("status") == "False" and f"{namespace}/web" in owned["message"]
 
     wait_until_sync(alarmed, "the Hypervisor says it", READY_S)
+
+
+def claims(cloud: Cloud, namespace: str) -> dict[str, str]:
+    """Claimed addresses, each with the UID of the Instance that holds it."""
+    specs = [item["spec"] for item in cloud.list("ipaddresses", namespace)]
+    return {spec["address"]: spec["claim"]["uid"] for spec in specs}
+
+
+def taps(cloud: Cloud) -> set[str]:
+    """What the host's NICs are plumbed for."""
+    return set(json.loads(cloud.host_file.read_text())["nics"])
+
+
+def test_a_vm_of_nobody_is_kept_alarmed_and_destroyed_on_an_order(
+    cloud: Cloud, web: Json, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lives, id = starts(cloud, web), web["status"]["id"]
+    orphaned(cloud, web, namespace)
     wait_until_sync(lambda: warned(cloud, "OrphanDomains"), "an Event", EVENT_S)
     now = domain(cloud, web)
     assert now is not None
     assert (now["state"], starts(cloud, web)) == ("Running", lives)
-    claims = [item["spec"]["address"] for item in cloud.list("ipaddresses", namespace)]
-    assert claims == [web["status"]["addresses"][0]["address"]]
-    id = web["status"]["id"]
+    assert list(claims(cloud, namespace)) == [web["status"]["addresses"][0]["address"]]
+    cloud.make("Instance", "other", WEB, namespace)
+    other = cloud.until("instances", "other", namespace, state="Running")
+    assert other["status"]["addresses"][0]["address"] not in (
+        item["address"] for item in web["status"]["addresses"]
+    )
     cloud.manage("vm", "orphans")
     assert f"{NODE}    {id}  {namespace}/web  Running" in capsys.readouterr().out
-    cloud.manage("vm", "destroy", NODE, id)
-    wait_until_sync(lambda: domain(cloud, web) is None, "domain gone", READY_S)
-    wait_until_sync(
-        lambda: not (cloud.get("hypervisors", NODE) or {})["status"].get("orphans"),
-        "nothing left to report", READY_S,
-    )  # fmt: skip
-    with pytest.raises(SystemExit):
-        cloud.manage("vm", "destroy", NODE, id)
+    cloud.manage("vm", "destroy", id, "--node", NODE, "--yes")
+    assert capsys.readouterr().out == (
+        f"destroyed: domain {id} ({namespace}/web, Running) on {NODE}, with its disks\n"
+    )
+    assert domain(cloud, web) is None
+    assert domain(cloud, other) is not None
+    assert not (cloud.get("hypervisors", NODE) or {})["status"].get("orphans")
+    assert set(claims(cloud, namespace).values()) == {uid_of(other)}
+    assert len(cloud.list("ports", namespace)) == 1
+
+
+def test_a_vm_of_nobody_is_taken_over_with_its_addresses(
+    cloud: Cloud, web: Json, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lives, before, id = starts(cloud, web), taps(cloud), web["status"]["id"]
+    orphaned(cloud, web, namespace)
+    cloud.manage("vm", "adopt", id, "--node", NODE, "--name", "again")
+    address = web["status"]["addresses"][0]["address"]
+    assert capsys.readouterr().out == (
+        f"instance {namespace}/again has taken over domain {id} on {NODE}: Running, {address}\n"
+    )
+    again = cloud.get("instances", "again", namespace)
+    assert again is not None
+    assert again["spec"]["networks"] == [{"network": {"name": "net"}}]
+    now = domain(cloud, again)
+    assert now is not None
+    assert (now["state"], starts(cloud, again), taps(cloud)) == ("Running", lives, before)
+    kept = ("address", "mac", "network")
+    assert [[a[field] for field in kept] for a in again["status"]["addresses"]] == [
+        [a[field] for field in kept] for a in web["status"]["addresses"]
+    ]
+    assert claims(cloud, namespace) == {address: uid_of(again)}
+    (port,) = cloud.list("ports", namespace)
+    assert port["metadata"]["ownerReferences"][0]["uid"] == uid_of(again)
+    cloud.delete("instances", "again", namespace)
+    cloud.gone("instances", "again", namespace)
+    assert domain(cloud, again) is None
+    assert cloud.list("ipaddresses", namespace) == cloud.list("ports", namespace) == []
+    assert len(before - taps(cloud)) == 1
+
+
+def test_a_machine_whose_claims_are_lost_keeps_its_address(
+    cloud: Cloud, web: Json, namespace: str
+) -> None:
+    """As after a restored etcd: no claim, no Port, and a new create comes first."""
+    orphaned(cloud, web, namespace)
+    for plural in ("ipaddresses", "ports"):
+        for item in cloud.list(plural, namespace):
+            name = item["metadata"]["name"]
+            if not item["metadata"].get("deletionTimestamp"):
+                cloud.delete(plural, name, namespace)
+            cloud.patch(plural, name, {"metadata": {"finalizers": []}}, namespace)
+    address = web["status"]["addresses"][0]["address"]
+    cloud.make("Instance", "other", WEB, namespace)
+    other = cloud.until("instances", "other", namespace, state="Running")
+    assert other["status"]["addresses"][0]["address"] != address
+    wish = WEB | {"networks": [{"network": {"name": "net"}, "address": address}]}
+    cloud.make("Instance", "thief", wish, namespace)
+    cloud.message("thief", namespace, "Pending", f"by a domain on {NODE} that belongs to no")
+    cloud.delete("instances", "thief", namespace)
+    cloud.gone("instances", "thief", namespace)
+    cloud.manage("vm", "adopt", web["status"]["id"], "--node", NODE)
+    again = cloud.get("instances", "web", namespace)
+    assert again is not None
+    assert again["status"]["addresses"][0]["mac"] == web["status"]["addresses"][0]["mac"]
+    assert claims(cloud, namespace)[address] == uid_of(again)
+
+
+def test_a_manifest_with_its_id_takes_it_over_once_all_is_there(
+    cloud: Cloud, web: Json, namespace: str
+) -> None:
+    """As GitOps applies it again, in any order."""
+    lives, before = starts(cloud, web), taps(cloud)
+    orphaned(cloud, web, namespace)
+    wish = WEB | {"flavor": {"name": "later"}, "id": web["status"]["id"]}
+    cloud.make("Instance", "again", wish, namespace)
+    told = f"the machine on {NODE} is not taken over: spec.flavor: flavor later does not exist"
+    cloud.message("again", namespace, "Pending", told)
+    cloud.make("Flavor", "later", FLAVOR)
+    again = cloud.until("instances", "again", namespace, state="Running")
+    cloud.delete("flavors", "later")
+    assert (starts(cloud, again), taps(cloud)) == (lives, before)
+    assert again["status"]["addresses"][0]["mac"] == web["status"]["addresses"][0]["mac"]
+
+
+def refused(cloud: Cloud, capsys: pytest.CaptureFixture[str], *verb: str) -> str:
+    """What a verb says that ends with 1."""
+    with pytest.raises(SystemExit) as ended:
+        cloud.manage(*verb)
+    assert ended.value.code == 1
+    return capsys.readouterr().err.removeprefix("novakube-manage: ").strip()
+
+
+@pytest.mark.parametrize("verb", ["adopt", "destroy"])
+def test_what_belongs_to_an_instance_is_left_alone(
+    cloud: Cloud, web: Json, namespace: str, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    id = web["status"]["id"]
+    said = refused(cloud, capsys, "vm", verb, id, "--node", NODE)
+    assert said.startswith(f"domain {id} on {NODE} belongs to instance {namespace}/web")
+    assert domain(cloud, web) is not None
+
+
+def test_what_stands_in_the_way_is_said_and_nothing_is_done(
+    cloud: Cloud, web: Json, namespace: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    id, lives = web["status"]["id"], starts(cloud, web)
+    orphaned(cloud, web, namespace)
+    orders = ordered(cloud)
+    adopt, destroy = ("vm", "adopt", id, "--node", NODE), ("vm", "destroy", id, "--node", NODE)
+    monkeypatch.setattr("sys.stdin", io.StringIO("no\n"))
+    assert "not confirmed, nothing was ordered" in refused(cloud, capsys, *destroy)
+    cloud.make("Instance", "web", WEB | {"powerState": "Stopped"}, namespace)
+    assert f"{namespace}/web exists and is another one" in refused(cloud, capsys, *adopt)
+    cloud.make("Flavor", "other-size", FLAVOR | {"vcpus": 2})
+    cloud.make("Flavor", "tiny-too", FLAVOR)
+    try:
+        assert refused(cloud, capsys, *adopt, "--flavor", "other-size") == (
+            "flavor other-size is not that of the domain: 1 vCPUs, 128 MiB memory, 1 GiB disks"
+        )
+        said = refused(cloud, capsys, *adopt)
+        assert "several fit flavor of 1 vCPUs" in said
+        assert "tiny, tiny-too; choose by --flavor" in said
+    finally:
+        for name in ("other-size", "tiny-too"):
+            cloud.delete("flavors", name)
+    assert "no host is named n9" in refused(cloud, capsys, "vm", "destroy", id, "--node", "n9")
+    assert (domain(cloud, web) or {})["state"] == "Running"
+    assert starts(cloud, web) == lives
+    assert ordered(cloud) == orders
+    cloud.manage(*destroy, "--yes")
+    assert len(set(ordered(cloud)) - set(orders)) == 1
+
+
+def ordered(cloud: Cloud) -> list[str]:
+    """Orders of administrators to destroy what belongs to nobody, done ones included."""
+    found: list[str] = (cloud.get("hypervisors", NODE) or {})["spec"].get("destroyOrphans", [])
+    return found
 
 
 def warned(cloud: Cloud, reason: str) -> bool:

@@ -11,8 +11,9 @@ import pytest
 
 from novakube_kit.kube import Json
 from tests.deadlines import EVENT_S, READY_S
-from tests.integration.operator.cloud import BUILD_FAILURES_MAX, Cloud, condition
+from tests.integration.operator.cloud import BUILD_FAILURES_MAX, NODE, Cloud, condition
 from tests.integration.operator.conftest import IMAGE
+from tests.integration.operator.test_create import WEB
 from tests.waiting import wait_until_sync
 
 FAILING = {"failures": {"start": "simulated: the machine check failed"}}
@@ -279,3 +280,16 @@ def test_columns(cloud: Cloud, space: str) -> None:
     assert group["PINNEDHOSTS"] == json.dumps([node])
     aggregate = columns("aggregates", "east")
     assert (aggregate["READY"], aggregate["ZONE"], aggregate["HOSTS"]) == ("True", "east", "2")
+
+
+def test_a_network_of_nodes_in_a_hint_decides_or_is_refused(cloud: Cloud, namespace: str) -> None:
+    address = (cloud.get("hypervisors", NODE) or {})["status"]["address"]
+    hints = {"build_near_host_ip": [address], "cidr": ["/32"]}
+    cloud.make("Instance", "near", WEB | {"schedulerHints": hints}, namespace)
+    cloud.until("instances", "near", namespace, state="Running")
+    hints = {"build_near_host_ip": ["198.51.100.1"]}
+    cloud.make("Instance", "far", WEB | {"schedulerHints": hints}, namespace)
+    cloud.message("far", namespace, "Pending", "outside 198.51.100.0/24 of hint build_near_host_ip")
+    hints = {"build_near_host_ip": ["n1"]}
+    cloud.make("Instance", "wrong", WEB | {"schedulerHints": hints}, namespace)
+    cloud.message("wrong", namespace, "Error", "'n1/24' is no network such as 192.0.2.1/24")

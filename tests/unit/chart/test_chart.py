@@ -99,7 +99,7 @@ def test_every_kind_is_placed(default: Objects, kind: Kind) -> None:
 
 def test_every_policy_is_bound_and_fails_closed(default: Objects) -> None:
     policies = [o for o in default if o["kind"] == "ValidatingAdmissionPolicy"]
-    assert len(policies) == 7
+    assert len(policies) == 8
     for policy in policies:
         name = policy["metadata"]["name"]
         assert policy["spec"]["failurePolicy"] == "Fail"

@@ -35,6 +35,18 @@ def query(text: str) -> Request:
     return Request(Amounts(), query=text)
 
 
+def near(address: str, cidr: str = "/24") -> Request:
+    return Request(Amounts(), near_host_ip=address, near_cidr=cidr)
+
+
+def at(address: str | None) -> Host:
+    return a_host(status=STATUS.model_copy(update={"address": address}))
+
+
+def flavor(name: str) -> Request:
+    return Request(Amounts(), flavor=name)
+
+
 AGG = "aggregate_instance_extra_specs:"
 CASES: list[tuple[str, Host, Request, str | None]] = [
     ("disabled", a_host(why="disabled (repair)"), SMALL, "disabled (repair)"),
@@ -102,6 +114,23 @@ CASES: list[tuple[str, Host, Request, str | None]] = [
     ("different", a_host(), Request(Amounts(), different_host=frozenset({"n1"})),
      "with an instance of hint different_host"),
     ("different there", a_host(), Request(Amounts(), different_host=frozenset({"n2"})), None),
+    ("near", at("192.0.2.9"), near("192.0.2.200"), None),
+    ("near no more", at("192.0.3.9"), near("192.0.2.200"),
+     "outside 192.0.2.0/24 of hint build_near_host_ip"),
+    ("near in a larger network", at("192.0.3.9"), near("192.0.2.200", "/23"), None),
+    ("near itself only", at("192.0.2.9"), near("192.0.2.8", "/32"),
+     "outside 192.0.2.8/32 of hint build_near_host_ip"),
+    ("near by IPv6", at("2001:db8::9"), near("2001:db8::1", "/64"), None),
+    ("near by another protocol", at("2001:db8::9"), near("192.0.2.1"),
+     "outside 192.0.2.0/24 of hint build_near_host_ip"),
+    ("near nobody knows where", at(None), near("192.0.2.1"),
+     "outside 192.0.2.0/24 of hint build_near_host_ip"),
+    ("cidr alone", at("192.0.2.9"), Request(Amounts(), near_cidr="/32"), None),
+    ("flavors", a_host(metadata={"instance_type": "m1.big,m1.huge"}), flavor("m1.tiny"),
+     "for other flavors than m1.tiny"),
+    ("flavors here", a_host(metadata={"instance_type": "m1.big,m1.tiny"}), flavor("m1.tiny"),
+     None),
+    ("flavors of no aggregate", a_host(), flavor("m1.tiny"), None),
     ("query", a_host(), query('[">=", "$free_ram_mb", 5000]'), "not matching hint query"),
     ("query fits", a_host(), query('["and", [">=", "$free_ram_mb", 4096], ["=", "$zone", "nova"]]'),
      None),
@@ -188,6 +217,14 @@ def test_operators_of_extra_specs(value: Any, wanted: str, matches: bool) -> Non
 def test_a_query_that_is_none(text: str, has: str) -> None:
     with pytest.raises(UnusableHint, match=has):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "cidr"), [("192.0.2.1", "24"), ("192.0.2.1", "/33"), ("n1", "/24"), ("", "/24")]
+)
+def test_a_network_that_is_none(address: str, cidr: str) -> None:
+    with pytest.raises(UnusableHint, match="is no network such as"):
+        choose([a_host()], near(address, cidr))
 
 
 def test_a_version_that_is_none() -> None:

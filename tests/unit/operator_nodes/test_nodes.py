@@ -10,13 +10,18 @@ import pytest
 from novakube_crds.conditions import get_condition, set_condition
 from novakube_crds.v1alpha1.guest import GuestDisk, GuestSpec, InstanceIdentity
 from novakube_crds.v1alpha1.hypervisor import HypervisorSpec, HypervisorStatus
-from novakube_crds.v1alpha1.hypervisorreport import HypervisorReportStatus, OrphanDomain
+from novakube_crds.v1alpha1.hypervisorreport import (
+    ORPHANS_MAX,
+    HypervisorReportStatus,
+    OrphanDomain,
+)
 from novakube_kit.kube import Resource
 from novakube_operator.core.nodes import (
     SILENT_AFTER_S,
     Heartbeat,
     NodeView,
     allocated,
+    ended,
     hypervisor_status,
     mailbox,
     node_of_namespace,
@@ -124,6 +129,15 @@ def test_domains_of_nobody_are_kept_reported_and_destroyed_on_an_order_only() ->
     assert ordered.fenced == [UID]
     gone = HypervisorReportStatus(driver="libvirt", fenced_gone=[UID])
     assert hypervisor_status(replace(ordering, report=gone), ordered, NOW).fenced == []
+
+
+def test_domains_that_ended_are_those_a_node_that_speaks_has_no_more() -> None:
+    told = HypervisorReportStatus(driver="libvirt")
+    assert ended([ORPHAN], told) == (ORPHAN,)
+    assert ended([ORPHAN], told.model_copy(update={"orphans": [ORPHAN]})) == ()
+    assert ended([ORPHAN], HypervisorReportStatus()) == ended([ORPHAN], None) == ()
+    others = [ORPHAN.model_copy(update={"guest_uid": str(n)}) for n in range(ORPHANS_MAX)]
+    assert ended([ORPHAN], told.model_copy(update={"orphans": others})) == ()
 
 
 def guest(vcpus: int, memory: int, *disks: int) -> GuestSpec:

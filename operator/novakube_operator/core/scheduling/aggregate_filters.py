@@ -1,6 +1,7 @@
 """Filters that read the metadata of a node's Aggregates. Pure.
 
-Source: nova/scheduler/filters/aggregate_*.py, io_ops_filter.py, num_instances_filter.py.
+Source: nova/scheduler/filters: aggregate_*.py, type_filter.py, io_ops_filter.py,
+num_instances_filter.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from novakube_operator.core.scheduling.hosts import Host, Request
 from novakube_operator.core.scheduling.pipeline import Check, Filter, Options, Refusal
 
 EXTRA_SPECS_SCOPE = "aggregate_instance_extra_specs:"
+FLAVORS_KEY = "instance_type"
 TENANT_KEY = "filter_tenant_id"
 """Also with a suffix, such as ``filter_tenant_id2``: one value has 255 characters at most."""
 
@@ -59,6 +61,17 @@ def aggregate_image_properties(options: Options) -> Filter:
         return check
 
     return choose
+
+
+def aggregate_flavors(request: Request) -> Check:
+    """Nodes whose Aggregates name flavors take those flavors only."""
+    refusal = Refusal(f"for other flavors than {request.flavor}")
+
+    def check(host: Host) -> Refusal | None:
+        named = host.metadata.get(FLAVORS_KEY)
+        return None if named is None or request.flavor in named else refusal
+
+    return check
 
 
 def aggregate_tenants(request: Request) -> Check:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
+
 from novakube_crds.v1alpha1.hypervisor import BUILD_FAILURES
 from novakube_operator.core.scheduling.hosts import GIB, Host, Request
 from novakube_operator.core.scheduling.json_query import parse
-from novakube_operator.core.scheduling.pipeline import Check, Filter, Options, Refusal
+from novakube_operator.core.scheduling.pipeline import (
+    Check,
+    Filter,
+    Options,
+    Refusal,
+    UnusableHint,
+)
 
 
 def forced_host(request: Request) -> Check | None:
@@ -98,6 +106,31 @@ def different_host(request: Request) -> Check | None:
     """Hint ``different_host``: no node of the named Instances."""
     nodes, refusal = request.different_host, Refusal("with an instance of hint different_host")
     return (lambda host: refusal if host.name in nodes else None) if nodes else None
+
+
+def cidr_affinity(request: Request) -> Check | None:
+    """Hints ``build_near_host_ip`` and ``cidr``: nodes whose address is in that network.
+
+    Raises:
+        UnusableHint: they are no network.
+    """
+    if request.near_host_ip is None:
+        return None
+    text = f"{request.near_host_ip}{request.near_cidr}"
+    try:
+        # Without the slash it would be another address.
+        net = ip_network(text if request.near_cidr.startswith("/") else "", strict=False)
+    except ValueError as error:
+        raise UnusableHint(
+            f"hints build_near_host_ip and cidr: {text!r} is no network such as 192.0.2.1/24"
+        ) from error
+    refusal = Refusal(f"outside {net} of hint build_near_host_ip")
+
+    def check(host: Host) -> Refusal | None:
+        address = host.status.address
+        return None if address is not None and ip_address(address) in net else refusal
+
+    return check
 
 
 def affinity(request: Request) -> Check | None:

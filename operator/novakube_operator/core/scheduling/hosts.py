@@ -129,6 +129,8 @@ class Request:
     """Nodes that answered Rejected or Failed for this creation."""
     tenant: str = ""
     """The project's id; of a namespace that is bound to none, the namespace's name."""
+    flavor: str = ""
+    """The flavor's name."""
     extra_specs: Mapping[str, str] = field(default_factory=dict)
     """The flavor's."""
     image: str = ""
@@ -140,5 +142,10 @@ class Request:
     different_host: frozenset[str] = frozenset()
     query: str | None = None
     """JSON of hint ``query``."""
+    near_host_ip: str | None = None
+    """Hint ``build_near_host_ip``: an address of the nodes' network."""
+    near_cidr: str = "/24"
+    """Hint ``cidr``: the prefix length that goes with it. Source of the default: nova's
+    affinity_filter.py."""
     now: float = 0.0
     """Seconds since the epoch, for ages in the sentence."""

@@ -32,6 +32,7 @@ FILTERS: dict[str, FilterFactory] = {
     "not-refused": _plain(filters.not_refused),
     "availability-zone": _plain(filters.availability_zone),
     "aggregate-tenants": _plain(aggregate_filters.aggregate_tenants),
+    "aggregate-flavors": _plain(aggregate_filters.aggregate_flavors),
     "aggregate-image-properties": aggregate_filters.aggregate_image_properties,
     "aggregate-extra-specs": _plain(aggregate_filters.aggregate_extra_specs),
     "isolated-hosts": filters.isolated_hosts,
@@ -39,6 +40,7 @@ FILTERS: dict[str, FilterFactory] = {
     "image-properties": _plain(capability_filters.image_properties),
     "same-host": _plain(filters.same_host),
     "different-host": _plain(filters.different_host),
+    "cidr-affinity": _plain(filters.cidr_affinity),
     "json-query": _plain(filters.json_query),
     "affinity": _plain(filters.affinity),
     "anti-affinity": _plain(filters.anti_affinity),
@@ -52,7 +54,7 @@ FILTERS: dict[str, FilterFactory] = {
 
 NEEDED = ("forced-host", "enabled", "not-refused", "memory", "cpu", "disk")
 """Always on: without them a placement breaks what other parts rely on."""
-OPTIONAL = frozenset({"io-ops", "instances"})
+OPTIONAL = frozenset({"aggregate-flavors", "io-ops", "instances"})
 """Off by default, as in Nova: their limits would surprise who never set them."""
 DEFAULT_FILTERS = tuple(name for name in FILTERS if name not in OPTIONAL)
 DEFAULT_WEIGHERS = tuple((name, None) for name in WEIGHERS)

@@ -15,6 +15,13 @@ UID = sa.String(36)
 
 def upgrade() -> None:
     """Makes the tables."""
+    _transitions()
+    _instances()
+    _actions()
+
+
+def _transitions() -> None:
+    """The guard that writes each transition once."""
     op.create_table(
         "transitions",
         sa.Column("uid", UID, primary_key=True),
@@ -22,6 +29,9 @@ def upgrade() -> None:
         sa.Column("recorded_at", TIME, nullable=False),
         **MYSQL,
     )
+
+
+def _instances() -> None:
     op.create_table(
         "instances",
         sa.Column("uid", UID, primary_key=True),
@@ -47,6 +57,10 @@ def upgrade() -> None:
     )
     op.create_index("instances_by_id", "instances", ["id"])
     op.create_index("instances_by_project", "instances", ["project_id", "terminated_at"])
+
+
+def _actions() -> None:
+    """Actions, and their events, which go with them."""
     op.create_table(
         "instance_actions",
         sa.Column("uid", UID, primary_key=True),
