@@ -47,6 +47,11 @@ PROGRAMS = {
         Program("helm", "local/helm", "helm.sh/helm/v3/cmd/helm"),
     )
 }
+CLUSTER_PROGRAMS = {
+    name: Program(name, "local/kubernetes", f"k8s.io/kubernetes/cmd/{name}")
+    for name in ("kube-scheduler", "kubelet", "kube-proxy")
+}
+"""What a cluster with kubelets needs besides; built when one is asked for."""
 
 
 def find(name: str) -> Path | None:
@@ -67,7 +72,7 @@ def require(name: str, say: Callable[[str], None] = lambda _: None) -> Path:
     Raises:
         LocalCloudError: it cannot be built; tells why.
     """
-    return find(name) or build(PROGRAMS[name], say)
+    return find(name) or build((PROGRAMS | CLUSTER_PROGRAMS)[name], say)
 
 
 def build(program: Program, say: Callable[[str], None]) -> Path:

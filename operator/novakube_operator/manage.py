@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from novakube_kit.errors import NovakubeError
+from novakube_kit.version import installed_version
 from novakube_operator import manage_db, manage_lists, manage_quota, manage_service, manage_vm
 from novakube_operator.manage_verbs import Verb, shown
 from novakube_operator.sql.engine import DEFAULT_URL
@@ -54,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog="novakube-manage", description="Administer novakube.", parents=[_common(top=True)]
+    )
+    top.add_argument(
+        "--version", action="version", version=f"novakube-manage {installed_version()}"
     )
     groups = top.add_subparsers(dest="group", required=True, metavar="GROUP")
     common, of_group = _common(top=False), {}
