@@ -55,12 +55,20 @@ def _run(arguments: argparse.Namespace, layout: Layout) -> None:
                 ClusterUp(layout, arguments.nodes).run()
             print(HOW_TO_CLUSTER)
         case "images":
-            print(table(Images(layout, print).build()))
+            with layout.lock():
+                print(table(Images(layout, print).build()))
         case "down":
             with layout.lock():
                 down(layout)
         case "build":
             _build(arguments.check)
+        case _:
+            _show(arguments, layout)
+
+
+def _show(arguments: argparse.Namespace, layout: Layout) -> None:
+    """The verbs that change nothing."""
+    match arguments.verb:
         case "env":
             print(show.env(layout))
         case "status":

@@ -132,4 +132,3 @@ class ClusterUp(Up):
         plane.admin().ensure(
             "/api/v1/persistentvolumes", {"metadata": {"name": "volume"}, "spec": spec}
         )
-

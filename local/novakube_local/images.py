@@ -174,7 +174,9 @@ class Images:
             check=False,
         )
         values = {"VERSION": version(), "REVISION": head.stdout.strip() or "unknown"}
-        return [word for name, value in values.items() for word in ("--build-arg", f"{name}={value}")]
+        return [
+            word for name, value in values.items() for word in ("--build-arg", f"{name}={value}")
+        ]
 
 
 class Builder:
@@ -294,8 +296,5 @@ def _answers(command: list[str]) -> bool:
 
 def table(images: list[Image]) -> str:
     """What was built: name, size, archive."""
-    rows = [
-        f"{one.reference:40}{one.size / 1e6:8.1f} MB  {one.archive}"
-        for one in images
-    ]
+    rows = [f"{one.reference:40}{one.size / 1e6:8.1f} MB  {one.archive}" for one in images]
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""A node as kubelet has it: containerd, kubelet, kube-proxy and the bridge CNI, as private processes.
+"""A node as kubelet has it: containerd, kubelet, kube-proxy and the bridge CNI, all private.
 
 Everything they write lies in the node's own mounts (see `node_mounts`), its pods in one control
 group of the clone; so they end with the node's first process, and `remove_cgroups` does the rest.
