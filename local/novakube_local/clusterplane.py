@@ -31,8 +31,6 @@ class ClusterPlane(ControlPlane):
         return {
             "advertise-address": API_SERVER_ADDRESS,
             "endpoint-reconciler-type": "lease",
-            # The agent's pod: mounts in it must reach its node.
-            "allow-privileged": "true",
             "kubelet-client-certificate": str(pair.cert),
             "kubelet-client-key": str(pair.key),
             "kubelet-preferred-address-types": "InternalIP",

@@ -207,6 +207,8 @@ class ControlPlane:
             "service-cluster-ip-range": "10.96.0.0/16",
             "shutdown-delay-duration": "0s",
             "profiling": "false",
+            # As in a cluster that runs pods of its own: the agent's is privileged.
+            "allow-privileged": "true",
             **self._apiserver_settings(),
         }
         if self._audit_policy is not None:
