@@ -113,10 +113,23 @@ def qemu_of_stopped(release: Release) -> list[int]:
     return release.node.qemu(f"novakube-{guest}")
 
 
+def test_helm_uninstall_is_refused_while_an_instance_is_there(release: Release) -> None:
+    before = {pod["metadata"]["uid"] for pod in release.pods()}
+    done = release.helm_attempt("uninstall", RELEASE)
+    assert done.returncode != 0
+    said = release.kubectl("-n", SYSTEM, "logs", "job/novakube-uninstall-guard")
+    assert "objects that only the operator lets go: " in said
+    assert " 1 Guest, " in said
+    assert " 1 Instance, " in said
+    assert before <= {pod["metadata"]["uid"] for pod in release.pods()}
+    release.kubectl("-n", SYSTEM, "delete", "job", "novakube-uninstall-guard")
+    assert release.read("web", "demo")["status"]["state"] == "Stopped"
+
+
 def test_the_guest_leaves_nothing_on_the_node(release: Release) -> None:
-    release.kubectl("delete", "instance", "web", "-n", "demo", "--timeout=60s")
-    left = {one for one in release.node.traces() if "cni-" not in one}
-    assert not {one for one in left if one.startswith(("domain", "guests/", "link nkt"))}
+    release.kubectl("delete", "-f", EXAMPLE, "--timeout=60s")
+    left = {one for one in release.node.traces() if not one.startswith("netns cni-")}
+    assert left == set()
 
 
 def test_pods_were_not_restarted_and_are_small(release: Release) -> None:
