@@ -83,6 +83,7 @@ build_programs() {
 mkdir -p .local/log
 install_packages
 make_virtualenv
+[ "${1:-}" != cluster ] || find_go # kubelet, kube-proxy and the pause image are made later
 if ! .venv/bin/python -m novakube_local build --check; then
     find_go
     build_programs

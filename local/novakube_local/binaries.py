@@ -77,7 +77,7 @@ def require(name: str, say: Callable[[str], None] = lambda _: None) -> Path:
 
 def build(program: Program, say: Callable[[str], None]) -> Path:
     """Builds into the clone's ``.local/bin``; Go's own caches make a second build short."""
-    go = shutil.which("go")
+    go = find_go()
     if go is None:
         raise LocalCloudError(
             f"{program.name} is not in KUBEBUILDER_ASSETS, {CLONE_BIN} or PATH, and there is no "
@@ -105,6 +105,11 @@ def build(program: Program, say: Callable[[str], None]) -> Path:
         raise LocalCloudError(f"{program.name} does not build\n{log_tail(log)}")
     partial.replace(target)
     return target
+
+
+def find_go() -> str | None:
+    """Go's own program: on PATH, or PyPI's that scripts/bootstrap.sh installed."""
+    return shutil.which("go", path=f"{os.environ.get('PATH', '')}:{ROOT / '.local' / 'go' / 'bin'}")
 
 
 def ldflags() -> str:

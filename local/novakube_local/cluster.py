@@ -73,7 +73,6 @@ class ClusterUp(Up):
 
     def control_plane(self) -> ClusterPlane:
         """As of the local cloud; its image server too."""
-        self.state.kubelets = True
         plane = super().control_plane()
         if not isinstance(plane, ClusterPlane):
             raise TypeError("the plane of a cluster is a ClusterPlane")

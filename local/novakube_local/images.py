@@ -121,9 +121,12 @@ class Images:
 
     def _compile_pause(self, context: Path) -> None:
         """Kubernetes' own first process of a pod, from the source of the version in go.mod."""
-        go = shutil.which("go")
+        go = binaries.find_go()
         if go is None:
-            raise LocalCloudError("the pause image needs Kubernetes' source, which needs go")
+            raise LocalCloudError(
+                "the pause image is made of Kubernetes' own source, which Go downloads: "
+                "scripts/bootstrap.sh cluster installs Go"
+            )
         module = ["list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"]
         cwd = self.layout.root / "local" / "kubernetes"
         source = self.run([go, *module], cwd=cwd).strip()

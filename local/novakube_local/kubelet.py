@@ -178,6 +178,8 @@ def _hierarchies() -> list[Path]:
     """Roots of the machine's control groups: one, or one for each controller of version 1."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
+    if not CGROUPS.is_dir():
+        return []
     return [path for path in CGROUPS.iterdir() if path.is_dir() and not path.is_symlink()]
 
 

@@ -103,6 +103,7 @@ class Up:
         if self.state.members and self.state.kubelets != self.kubelets:
             runs = "make cluster" if self.state.kubelets else "make up"
             raise LocalCloudError(f"what {runs} made runs here: make down ends it")
+        self.state.kubelets = self.kubelets
 
     def build_image(self) -> None:
         """The guest image; a moment when it is current."""

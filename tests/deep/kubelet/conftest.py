@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deep.kubelet.release import CLUSTER_S, Release
+from tests.deadlines import CLUSTER_S
+from tests.deep.kubelet.release import Release
 from tests.e2e.cloud import make
 from tests.machine_state.record import record
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from novakube_kit.kube import Json
 from novakube_local import binaries
-from tests.deadlines import MACHINE_S
+from tests.deadlines import HELM_S, MACHINE_S
 from tests.e2e.cloud import NODE, LocalCloud
 from tests.integration.operator.cloud import condition
 from tests.waiting import wait_until_sync
@@ -20,9 +20,6 @@ ROOT = Path(__file__).resolve().parents[3]
 SYSTEM = "novakube-system"
 WORKLOADS = {"novakube-operator": "deployments", "novakube-api": "deployments",
              "novakube-agent": "daemonsets"}  # fmt: skip
-HELM_S = 240.0
-CLUSTER_S = 2400.0
-"""Images and programs built and imported, on two cores that others load as well."""
 RELEASE = "novakube"
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deadlines import MACHINE_S, STOP_S
+from tests.deadlines import CLUSTER_S, MACHINE_S, STOP_S
 from tests.deep.kubelet.conftest import Record
-from tests.deep.kubelet.release import CLUSTER_S, RELEASE, ROOT, SYSTEM, Release
+from tests.deep.kubelet.release import RELEASE, ROOT, SYSTEM, Release
 from tests.e2e.cloud import Json, make
 from tests.machine_state.record import differences
 from tests.waiting import wait_until_sync
