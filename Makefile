@@ -6,7 +6,7 @@ export PYTHONSAFEPATH := 1
 export PYTHONPATH := $(CURDIR)
 PYTHON := .venv/bin/python
 LOCAL := $(PYTHON) -m novakube_local
-SOURCES := crds operator agents api local scripts tests benchmarks
+SOURCES := crds operator agents api local images scripts tests benchmarks
 
 # Of the command line only: `eval "$(make -s env)"` puts the cloud's own KUBECONFIG into the shell.
 ifneq ($(filter command line,$(origin KUBECONFIG)),)
@@ -32,8 +32,18 @@ up: ## local cloud with a first machine [NODES=n] [DRIVER=fake] [TOKEN_LIFE=s] [
 	@scripts/bootstrap.sh
 	@scripts/as-root.sh $(LOCAL) up $(NODE_COUNT) $(NODE_DRIVER) $(CLUSTER)
 
+.PHONY: images
+images: ## container images of all components, into .local/container-images [BASE=image]
+	@scripts/bootstrap.sh cluster
+	@scripts/as-root.sh env $(if $(BASE),BASE=$(BASE)) $(LOCAL) images
+
+.PHONY: cluster
+cluster: ## a cluster with kubelets for helm install, images imported [NODES=n] [BASE=image]
+	@scripts/bootstrap.sh cluster
+	@scripts/as-root.sh env $(if $(BASE),BASE=$(BASE)) $(LOCAL) cluster $(NODE_COUNT)
+
 .PHONY: down
-down: ## end the local cloud and remove its traces
+down: ## end the local cloud or cluster and remove its traces
 	@test ! -x $(PYTHON) || scripts/as-root.sh $(LOCAL) down
 
 .PHONY: env
@@ -65,8 +75,8 @@ test: bootstrap check ## everything a change must pass (installs what it needs)
 	$(PYTHON) scripts/verify.py --ran $(RECORD)
 
 .PHONY: deep
-deep: bootstrap ## the whole of a lane TARGET=crash|sabotage|soak [SHARD=i/n] [TIMES=n in a row], into tests/records; goes on where it stopped
-	@test -n "$(TARGET)" || { echo 'make deep: TARGET=crash, sabotage or soak is missing' >&2; exit 2; }
+deep: bootstrap ## the whole of a lane TARGET=crash|kubelet|sabotage|soak [SHARD=i/n] [TIMES=n in a row], into tests/records; goes on where it stopped
+	@test -n "$(TARGET)" || { echo 'make deep: TARGET=crash, kubelet, sabotage or soak is missing' >&2; exit 2; }
 	export KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$(CURDIR)/.local/bin}; \
 	for n in $$(seq $(or $(TIMES),1)); do \
 		$(PYTHON) -m pytest -p tests.record --record tests/records/$(TARGET).json --resume --times $$n \
@@ -89,6 +99,7 @@ generate: ## CRDs, the API reference, the table of figures, the pictures
 	$(PYTHON) -m novakube_crds generate
 	$(PYTHON) -m benchmarks.table
 	$(PYTHON) -m scripts.pictures
+	$(PYTHON) -m scripts.image_packages
 
 .PHONY: verify
 verify: ## promises, records and generated files against their sources

@@ -2,13 +2,17 @@
 # Prepares a Debian 12 or Ubuntu machine for the local cloud: packages, virtualenv, Go, programs.
 # Each step looks first whether it is done, so a second run takes a moment and a broken-off one
 # goes on. Nothing outside the clone changes but installed packages and pip's and Go's caches.
+# `bootstrap.sh cluster` adds the packages that container images and kubelets need.
 set -eu
 cd "$(dirname "$0")/.."
 started=$(date +%s)
 say() { printf '[%4d s] %s\n' "$(($(date +%s) - started))" "$*"; }
 fail() { printf 'bootstrap: %s\n' "$*" >&2; exit 1; }
 
-wanted_packages() { sed 's/#.*//' scripts/packages.txt; }
+lists=scripts/packages.txt
+[ "${1:-}" != cluster ] || lists="$lists scripts/packages-cluster.txt"
+# shellcheck disable=SC2086 # a list of names
+wanted_packages() { sed 's/#.*//' $lists; }
 
 missing_packages() {
     for package in $(wanted_packages); do
@@ -79,6 +83,7 @@ build_programs() {
 mkdir -p .local/log
 install_packages
 make_virtualenv
+[ "${1:-}" != cluster ] || find_go # kubelet, kube-proxy and the pause image are made later
 if ! .venv/bin/python -m novakube_local build --check; then
     find_go
     build_programs

@@ -12,5 +12,9 @@ HISTORY_S = 60.0
 """History caught up after an outage: the pause between attempts grows to 30 s."""
 MACHINE_S = 240.0
 """A real guest under TCG made, booted, stopped or gone, on two cores that others load as well."""
+HELM_S = 240.0
+"""helm with a hook's Job, whose pod starts a Python."""
+CLUSTER_S = 2400.0
+"""`make cluster` with its images built and imported, on two cores that others load as well."""
 UP_S = 600.0
 """`make up` with its programs built and its packages installed."""

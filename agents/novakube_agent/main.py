@@ -24,6 +24,7 @@ from novakube_kit.kube_aio import AioKube
 from novakube_kit.logging import configure_logging
 from novakube_kit.objects import Key
 from novakube_kit.tokens import FileToken
+from novakube_kit.version import answer_version
 from novakube_kit.workqueue import WorkQueue
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ PASS_DEADLINE_S = 3600.0
 
 def main() -> None:
     """Runs until SIGTERM or SIGINT; domains, networks and DHCP go on without the agent."""
+    answer_version("novakube-agent")
     try:
         settings = read_settings()
         configure_logging(settings.log_level)

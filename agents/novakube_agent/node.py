@@ -320,4 +320,4 @@ class NodeAgent:
         except NovakubeError as error:
             self.state.driver_error = (error.reason, error.message[:1024])
         if self._settings.driver == "libvirt":
-            self.state.libvirt_guests_enabled = libvirt_guests_enabled()
+            self.state.libvirt_guests_enabled = libvirt_guests_enabled(self._settings.host_etc_dir)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from novakube_agent.ports import NodeFacts
@@ -21,6 +20,7 @@ from novakube_crds.v1alpha1.hypervisorreport import (
 from novakube_kit.clock import timestamp
 from novakube_kit.kube import Json, KubePort
 from novakube_kit.resources import resource_of
+from novakube_kit.version import installed_version
 
 _log = logging.getLogger(__name__)
 REPORTS = resource_of(HYPERVISORREPORT)
@@ -28,14 +28,6 @@ REPORT_INTERVAL_S = 60.0
 COALESCE_S = 5.0
 """At most one write in this time, facts that only drift included."""
 LIBVIRT_GUESTS = "systemd/system/multi-user.target.wants/libvirt-guests.service"
-
-
-def agent_version() -> str:
-    """Of the installed package."""
-    try:
-        return version("novakube")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @dataclass(slots=True)
@@ -69,7 +61,7 @@ def report_status(
     status = HypervisorReportStatus(
         conditions=[_since(one, before, now) for one in _conditions(state, generation)],
         observed_generation=generation,
-        agent_version=agent_version(),
+        agent_version=installed_version(),
         address=state.address,
         agent_port=state.agent_port,
         certificate_request=state.certificate_request,

@@ -61,6 +61,8 @@ class Settings:
     heartbeat_s: float = 10.0
     host_run_dir: Path = Path("/run")
     """The host's /run: ``nologin`` in it says that the host goes down."""
+    host_etc_dir: Path = Path("/etc")
+    """The host's /etc: its ``systemd`` says whether libvirt-guests is enabled."""
     log_level: str = "info"
     image_allowed_cidrs: tuple[Net, ...] = ()
     image_refused_cidrs: tuple[Net, ...] = ()
@@ -103,6 +105,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
         resync_s=_number(env, "NOVAKUBE_RESYNC_S", 60, 1, 3600),
         heartbeat_s=_number(env, "NOVAKUBE_HEARTBEAT_S", 10, 1, 30),
         host_run_dir=Path(env.get("NOVAKUBE_HOST_RUN") or "/run"),
+        host_etc_dir=Path(env.get("NOVAKUBE_HOST_ETC") or "/etc"),
         log_level=env.get("NOVAKUBE_LOG_LEVEL") or "info",
         image_allowed_cidrs=_networks(env, "NOVAKUBE_IMAGE_ALLOWED_CIDRS"),
         image_refused_cidrs=_networks(env, "NOVAKUBE_IMAGE_REFUSED_CIDRS"),

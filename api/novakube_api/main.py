@@ -17,6 +17,7 @@ from novakube_kit.access import ClusterAccess, discover
 from novakube_kit.errors import NovakubeError
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.logging import configure_logging
+from novakube_kit.version import answer_version
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ async def serve(settings: Settings, access: ClusterAccess) -> None:
 
 def main() -> None:
     """Runs the process; ends with 1 and one clear line when it cannot start."""
+    answer_version("novakube-api")
     # uvicorn sends itself the signal again once it has ended; that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     configure_logging()

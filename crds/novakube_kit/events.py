@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from novakube_crds.kind import Kind
+from novakube_kit.api_errors import NAMESPACE_TERMINATING
 from novakube_kit.clock import Clock, SystemClock, timestamp
 from novakube_kit.errors import NovakubeError
 from novakube_kit.kube import Json, KubePort
@@ -111,7 +112,10 @@ class EventRecorder:
             except NovakubeError as error:
                 # An Event is news, not state: the condition holds what it said.
                 EVENTS_DROPPED.labels(error.reason).inc()
-                _log.warning(
+                # Nobody reads the Events of a namespace that is being deleted.
+                ending = error.reason == NAMESPACE_TERMINATING
+                _log.log(
+                    logging.INFO if ending else logging.WARNING,
                     "event %s of %s %s dropped: %s",
                     item.reason,
                     item.about.kind,

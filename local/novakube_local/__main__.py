@@ -1,4 +1,4 @@
-"""``novakube-local up|down|env|status|logs``, behind make."""
+"""``novakube-local up|cluster|images|down|env|status|logs``, behind make."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from novakube_local import binaries, show
 from novakube_local.chart import apply_chart
+from novakube_local.cluster import ClusterUp
 from novakube_local.down import down
 from novakube_local.errors import LocalCloudError
+from novakube_local.images import Images, table
 from novakube_local.layout import Layout
 from novakube_local.up import Up
 
@@ -22,6 +24,15 @@ HOW_TO = """
   kubectl novakube console-log hello
   kubectl describe instance hello
   make status ; make logs NAME=operator    # the cloud's own processes
+  make down                                # leaves nothing behind
+"""
+
+
+HOW_TO_CLUSTER = """
+  eval "$(make -s env)"                    # kubectl and helm on PATH, KUBECONFIG set
+  helm install novakube charts/novakube --namespace novakube-system --create-namespace
+  kubectl apply -f examples/first-instance.yaml
+  kubectl get instances --all-namespaces
   make down                                # leaves nothing behind
 """
 
@@ -39,11 +50,25 @@ def _run(arguments: argparse.Namespace, layout: Layout) -> None:
     match arguments.verb:
         case "up":
             _up(arguments, layout)
+        case "cluster":
+            with layout.lock():
+                ClusterUp(layout, arguments.nodes).run()
+            print(HOW_TO_CLUSTER)
+        case "images":
+            with layout.lock():
+                print(table(Images(layout, print).build()))
         case "down":
             with layout.lock():
                 down(layout)
         case "build":
             _build(arguments.check)
+        case _:
+            _show(arguments, layout)
+
+
+def _show(arguments: argparse.Namespace, layout: Layout) -> None:
+    """The verbs that change nothing."""
+    match arguments.verb:
         case "env":
             print(show.env(layout))
         case "status":
@@ -92,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         default=int(os.environ.get("TOKEN_LIFE", "600")),
         help="seconds of life of a process's token, at least 600",
     )
+    cluster = verbs.add_parser("cluster", help="start a cluster with kubelets, without novakube")
+    cluster.add_argument("--nodes", type=int, default=1, help="number of nodes (1)")
+    verbs.add_parser("images", help="build novakube's container images")
     verbs.add_parser("down", help="end the cloud and remove its traces")
     build = verbs.add_parser("build", help="build what is missing of the control plane's programs")
     build.add_argument("--check", action="store_true", help="only tell by exit code 1 if any is")

@@ -47,6 +47,11 @@ PROGRAMS = {
         Program("helm", "local/helm", "helm.sh/helm/v3/cmd/helm"),
     )
 }
+CLUSTER_PROGRAMS = {
+    name: Program(name, "local/kubernetes", f"k8s.io/kubernetes/cmd/{name}")
+    for name in ("kube-scheduler", "kubelet", "kube-proxy")
+}
+"""What a cluster with kubelets needs besides; built when one is asked for."""
 
 
 def find(name: str) -> Path | None:
@@ -67,12 +72,12 @@ def require(name: str, say: Callable[[str], None] = lambda _: None) -> Path:
     Raises:
         LocalCloudError: it cannot be built; tells why.
     """
-    return find(name) or build(PROGRAMS[name], say)
+    return find(name) or build((PROGRAMS | CLUSTER_PROGRAMS)[name], say)
 
 
 def build(program: Program, say: Callable[[str], None]) -> Path:
     """Builds into the clone's ``.local/bin``; Go's own caches make a second build short."""
-    go = shutil.which("go")
+    go = find_go()
     if go is None:
         raise LocalCloudError(
             f"{program.name} is not in KUBEBUILDER_ASSETS, {CLONE_BIN} or PATH, and there is no "
@@ -100,6 +105,11 @@ def build(program: Program, say: Callable[[str], None]) -> Path:
         raise LocalCloudError(f"{program.name} does not build\n{log_tail(log)}")
     partial.replace(target)
     return target
+
+
+def find_go() -> str | None:
+    """Go's own program: on PATH, or PyPI's that scripts/bootstrap.sh installed."""
+    return shutil.which("go", path=f"{os.environ.get('PATH', '')}:{ROOT / '.local' / 'go' / 'bin'}")
 
 
 def ldflags() -> str:

@@ -184,9 +184,8 @@ class ControlPlane:
         return Command("etcd", (str(self._programs["etcd"]), *_flags(flags)))
 
     def _apiserver(self) -> Command:
-        sans = dict.fromkeys(
-            (self.endpoint.address, "127.0.0.1", "localhost", *self.endpoint.other_names)
-        )
+        own = (self.endpoint.address, "127.0.0.1", "localhost")
+        sans = dict.fromkeys((*own, *self.endpoint.other_names))
         # Named after what it vouches for: another address needs another certificate.
         digest = hashlib.sha256(" ".join(sans).encode()).hexdigest()[:8]
         serving = self._authority.server(f"apiserver-{digest}", sans)
@@ -208,6 +207,9 @@ class ControlPlane:
             "service-cluster-ip-range": "10.96.0.0/16",
             "shutdown-delay-duration": "0s",
             "profiling": "false",
+            # As in a cluster that runs pods of its own: the agent's is privileged.
+            "allow-privileged": "true",
+            **self._apiserver_settings(),
         }
         if self._audit_policy is not None:
             flags["audit-policy-file"] = str(self._audit_policy)
@@ -228,9 +230,18 @@ class ControlPlane:
             "secure-port": str(self.ports.controller_manager),
             "cert-dir": str(self.directory / "pki" / "kube-controller-manager"),
             "concurrent-gc-syncs": "4",
+            **self._controller_manager_settings(),
         }
         program = str(self._programs["kube-controller-manager"])
         return Command("kube-controller-manager", (program, *_flags(flags)))
+
+    def _apiserver_settings(self) -> dict[str, str]:
+        """Flags that a fuller control plane adds or replaces."""
+        return {}
+
+    def _controller_manager_settings(self) -> dict[str, str]:
+        """As above, of the controller manager."""
+        return {}
 
     def start(self, deadline_s: float = READY_S) -> Self:
         """Starts what does not run and returns when the API server is ready.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from novakube_local import members
+from novakube_local import kubelet, members
 from novakube_local.layout import CLOUD, KEPT, Layout
 
 
@@ -21,6 +21,7 @@ def down(layout: Layout) -> None:
     members.stop(state, [name for name in state.members if name != CLOUD])
     members.stop(state, [CLOUD])
     members.kill_marked(layout)
+    kubelet.remove_cgroups(layout)
     members.delete_link(layout.link)
     for entry in layout.local.iterdir():
         if entry.name in KEPT or entry.name == "lock":

@@ -31,7 +31,7 @@ API_PORT = 8774
 NODE_STATE = "/run/novakube-state"
 """A node's own path to its agent's state. It does not lead through the clone's parents, which
 may be closed to dnsmasq's user, as root's home is."""
-KEPT = ("bin", "go", "guest-image", "fresh")
+KEPT = ("bin", "go", "guest-image", "fresh", "container-images")
 """Folders of ``.local`` that outlive the cloud: results of long builds."""
 MARK = "NOVAKUBE_LOCAL_CLOUD"
 """In the environment of every process of a cloud; names its folder."""
@@ -45,6 +45,8 @@ class State:
     """The /30 between the machine and the cloud's network."""
     nodes: int = 0
     driver: str = "libvirt"
+    kubelets: bool = False
+    """Whether nodes are kubelets that run novakube's pods; else its processes run in nodes."""
     members: dict[str, list[int]] = field(default_factory=dict)
     """Member -> pid of its first process on the machine, and that process's start time."""
 
@@ -74,6 +76,16 @@ class Layout:
     def images(self) -> Path:
         """The guest image, as served to nodes."""
         return self.local / "guest-image"
+
+    @property
+    def container_images(self) -> Path:
+        """Archives of novakube's container images, and what they are built from."""
+        return self.local / "container-images"
+
+    @property
+    def cgroup(self) -> str:
+        """Name of the control group that holds the pods of this clone's cluster."""
+        return f"novakube-{self.id}"
 
     @property
     def logs(self) -> Path:

@@ -34,13 +34,13 @@ LINKS = ipaddress.IPv4Network("169.254.64.0/18")
 """Link-local addresses (RFC 3927) for the link into the cloud; one /30 of them per clone."""
 
 
-def run(*argv: str) -> str:
+def run(*argv: str, deadline_s: float = COMMAND_S) -> str:
     """A command's output.
 
     Raises:
         LocalCloudError: it failed; with its error text.
     """
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_S, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=deadline_s, check=False)
     if done.returncode != 0:
         raise LocalCloudError(f"{' '.join(argv)}: {done.stderr.strip() or done.returncode}")
     return done.stdout

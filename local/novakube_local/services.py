@@ -52,14 +52,18 @@ def control_plane(plane: ControlPlane) -> dict[str, Spec]:
     }
 
 
+def image_server(layout: Layout) -> dict[str, Spec]:
+    """Serves the guest image to nodes."""
+    argv = python("novakube_local.imageserver", IMAGES_ADDRESS, "80", str(layout.images))
+    return {"images": {"argv": argv}}
+
+
 def novakube(layout: Layout, api_url: str) -> dict[str, Spec]:
     """Credentials, image server, operator and API of the cloud member."""
     keys, tls = layout.credentials, layout.credentials / "api-tls"
     return {
         "credentials": {"argv": python("novakube_local.credentials", str(keys / "config.json"))},
-        "images": {
-            "argv": python("novakube_local.imageserver", IMAGES_ADDRESS, "80", str(layout.images))
-        },
+        **image_server(layout),
         "operator": {
             "argv": python("novakube_operator.main"),
             "env": {

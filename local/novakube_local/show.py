@@ -23,8 +23,9 @@ def env(layout: Layout) -> str:
     state = layout.load()
     if not layout.kubeconfig.exists() or not state.link_net:
         raise LocalCloudError("no cloud is up: make up")
-    kubectl = binaries.require("kubectl")
-    folders = [str(kubectl.parent), str(layout.root / "api" / "plugin")]
+    programs = [binaries.require(name) for name in ("kubectl", "helm")]
+    folders = [*dict.fromkeys(str(program.parent) for program in programs)]
+    folders.append(str(layout.root / "api" / "plugin"))
     address = members.link_addresses(state)[1]
     path = ":".join(shlex.quote(folder) for folder in folders)
     return (

@@ -198,9 +198,10 @@ def main() -> None:
     member = parser.parse_args().member
     layout = Layout()
     if member.startswith("n"):
-        from novakube_local.node_mounts import mount_private
+        from novakube_local.node_mounts import mount_kubelet, mount_private
 
-        mount_private(layout.node_dir(member))
+        mount = mount_kubelet if layout.load().kubelets else mount_private
+        mount(layout.node_dir(member))
     Supervisor(layout, member).run()
 
 

@@ -51,6 +51,9 @@ class Up:
         self.started = time.monotonic()
         self.state = State()
 
+    kubelets = False
+    """Whether nodes run kubelets."""
+
     def say(self, what: str) -> None:
         """A line of progress, with the seconds since the start."""
         print(f"[{time.monotonic() - self.started:6.1f} s] {what}", flush=True)
@@ -63,6 +66,7 @@ class Up:
         """
         self.check_machine()
         self.state = self.layout.load()
+        self.need_no_other()
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm"):
             binaries.require(name, self.say)
         if self.driver == "libvirt":
@@ -85,12 +89,21 @@ class Up:
             raise LocalCloudError(f"NODES is {self.nodes}; allowed: 0 to {MAX_NODES}")
         if self.token_life_s < 600:
             raise LocalCloudError("TOKEN_LIFE is below 600 s, the API server's minimum")
-        needed = NEEDED + (NEEDED_LIBVIRT if self.driver == "libvirt" else ())
-        missing = [name for name in needed if shutil.which(name) is None]
+        self.need(NEEDED + (NEEDED_LIBVIRT if self.driver == "libvirt" else ()))
+
+    @staticmethod
+    def need(programs: tuple[str, ...], how: str = "scripts/bootstrap.sh") -> None:
+        """Refuses when a program is missing; ``how`` names what installs it."""
+        missing = [name for name in programs if shutil.which(name) is None]
         if missing:
-            raise LocalCloudError(
-                f"not on PATH: {', '.join(missing)}; scripts/bootstrap.sh installs them"
-            )
+            raise LocalCloudError(f"not on PATH: {', '.join(missing)}; {how} installs them")
+
+    def need_no_other(self) -> None:
+        """Refuses where nodes of the other kind run."""
+        if self.state.members and self.state.kubelets != self.kubelets:
+            runs = "make cluster" if self.state.kubelets else "make up"
+            raise LocalCloudError(f"what {runs} made runs here: make down ends it")
+        self.state.kubelets = self.kubelets
 
     def build_image(self) -> None:
         """The guest image; a moment when it is current."""
@@ -108,19 +121,23 @@ class Up:
         """Starts the cloud's member with etcd, API server and controller manager."""
         members.start(self.layout, self.state, CLOUD)
         _, address = members.link_addresses(self.state)
-        plane = ControlPlane(
-            self.layout.control_plane,
-            ports=Ports(),
-            endpoint=Endpoint("0.0.0.0", address, (API_SERVER_ADDRESS,)),  # noqa: S104
-            controller_manager=True,
-            logs=self.layout.logs,
-        )
+        plane = self.plane(Endpoint("0.0.0.0", address, (API_SERVER_ADDRESS,)))  # noqa: S104
         self.say(f"API server on {plane.server}")
         self.tell(CLOUD, {**self.kept_services(plane), **services.control_plane(plane)})
         plane.wait_ready()
         made = plane.write_kubeconfig("admin", plane.admin_pair, namespace="demo")
         write_private(self.layout.kubeconfig, made.read_bytes())
         return plane
+
+    def plane(self, endpoint: Endpoint) -> ControlPlane:
+        """The control plane, not started."""
+        return ControlPlane(
+            self.layout.control_plane,
+            ports=Ports(),
+            endpoint=endpoint,
+            controller_manager=True,
+            logs=self.layout.logs,
+        )
 
     def kept_services(self, plane: ControlPlane) -> dict[str, services.Spec]:
         """On a second up novakube's processes go on while the control plane is checked."""
@@ -207,17 +224,36 @@ class Up:
         self, what: str, admin: KubeHttp, path: str, deadline_s: float, logs: list[str]
     ) -> Json:
         """The object once its condition Ready is true."""
-        give_up_at = time.monotonic() + deadline_s
         found: Json | None = None
-        while time.monotonic() < give_up_at:
+
+        def ready() -> bool:
+            nonlocal found
             found = read(lambda: admin.get(path))
-            if found is not None and condition(found, "Ready") == "True":
-                return found
+            return found is not None and condition(found, "Ready") == "True"
+
+        self.until(ready, what, deadline_s, logs, lambda: explain(found))
+        return found or {}
+
+    def until(
+        self,
+        reached: Callable[[], bool],
+        what: str,
+        deadline_s: float,
+        logs: list[str],
+        explain: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Returns once something is so.
+
+        Raises:
+            LocalCloudError: it is not within the deadline; with the ends of the logs.
+        """
+        give_up_at = time.monotonic() + deadline_s
+        while not reached():
+            if time.monotonic() > give_up_at:
+                shown = [log_tail(self.layout.logs / f"{name}.log") for name in logs]
+                told = "\n".join(["", explain(), *shown])
+                raise LocalCloudError(f"{what}: not within {deadline_s:g} s{told}")
             time.sleep(POLL_S)
-        raise LocalCloudError(
-            f"{what}: not within {deadline_s:g} s\n{explain(found)}\n"
-            + "\n".join(log_tail(self.layout.logs / f"{name}.log") for name in logs)
-        )
 
     def first_machine(self, plane: ControlPlane) -> None:
         """Boots one and waits for its own word on the console."""

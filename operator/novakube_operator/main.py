@@ -24,6 +24,7 @@ from novakube_kit.kube_aio import AioKube
 from novakube_kit.leader import LeaderElection
 from novakube_kit.logging import configure_logging
 from novakube_kit.store import AnyObject
+from novakube_kit.version import answer_version
 from novakube_operator.controllers import Controller, Controllers
 from novakube_operator.core.nodes import node_of_namespace
 from novakube_operator.handlers import operator_settings, register
@@ -306,6 +307,7 @@ async def run(settings: Settings) -> int:
 
 def main() -> None:
     """Runs the process; ends with one clear line when it cannot start."""
+    answer_version("novakube-operator")
     try:
         settings = read_settings()
         configure_logging(settings.log_level)

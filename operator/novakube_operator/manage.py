@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from novakube_kit.errors import NovakubeError
+from novakube_kit.version import installed_version
 from novakube_operator import (
     manage_adopt,
     manage_db,
     manage_lists,
     manage_quota,
     manage_service,
+    manage_uninstall,
     manage_vm,
 )
 from novakube_operator.manage_verbs import Verb, shown
@@ -31,6 +33,7 @@ VERBS: tuple[Verb, ...] = (
     *manage_quota.VERBS,
     *manage_vm.VERBS,
     *manage_adopt.VERBS,
+    *manage_uninstall.VERBS,
 )  # fmt: skip
 GROUPS = {
     "db": "the history database",
@@ -63,16 +66,24 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="novakube-manage", description="Administer novakube.", parents=[_common(top=True)]
     )
+    top.add_argument(
+        "--version", action="version", version=f"novakube-manage {installed_version()}"
+    )
     groups = top.add_subparsers(dest="group", required=True, metavar="GROUP")
     common, of_group = _common(top=False), {}
     for verb in VERBS:
-        if verb.group not in of_group:
-            group = groups.add_parser(verb.group, help=GROUPS[verb.group])
-            of_group[verb.group] = group.add_subparsers(dest="verb", required=True, metavar="VERB")
-        one = of_group[verb.group].add_parser(
-            verb.name, help=verb.help, description=verb.help, aliases=verb.aliases,
-            parents=[common],
-        )  # fmt: skip
+        about: dict[str, Any] = {"description": verb.help, "parents": [common]}
+        if not verb.name:
+            one = groups.add_parser(verb.group, help=verb.help, **about)
+        else:
+            if verb.group not in of_group:
+                group = groups.add_parser(verb.group, help=GROUPS[verb.group])
+                of_group[verb.group] = group.add_subparsers(
+                    dest="verb", required=True, metavar="VERB"
+                )
+            one = of_group[verb.group].add_parser(
+                verb.name, help=verb.help, aliases=verb.aliases, **about
+            )
         for flags, options in verb.arguments:
             one.add_argument(*flags, **options)
         one.set_defaults(run=verb.run)

@@ -70,6 +70,7 @@ class Verb:
 
     group: str
     name: str
+    """Empty: the group is the verb."""
     help: str
     run: Run
     """Raises NovakubeError: its message is printed and the exit code is 1."""

@@ -16,9 +16,12 @@ FOREIGN = re.compile(r"^/(var/lib/(apt|dpkg)/lists|run/(log|systemd|user|udev|lo
 SYSCTLS = Path("/proc/sys")
 MOVING = re.compile(
     r"(random/|file-nr|inode-nr|inode-state|dentry-state|aio-nr|nf_conntrack_count|ns_last_pid"
-    r"|/nr_|lockdep|sched_domain|conf/|neigh/|gc_stamp|/fs/epoll|pty/nr)"
+    r"|/nr_|lockdep|sched_domain|conf/|neigh/|gc_stamp|/fs/epoll|pty/nr|fs/quota/)"
 )
-OURS = re.compile(r"novakube|kube-apiserver|kube-controller|\betcd\b|libvirtd|qemu-system|dnsmasq")
+OURS = re.compile(
+    r"novakube|kube-apiserver|kube-controller|kube-scheduler|kube-proxy|kubelet|containerd|/pause"
+    r"|\betcd\b|libvirtd|qemu-system|dnsmasq"
+)
 COMMAND_S = 20
 
 
@@ -74,6 +77,12 @@ def links() -> list[str]:
     )
 
 
+def cgroups() -> list[str]:
+    """Control groups that are the cloud's by name; others come and go by themselves."""
+    found = Path("/sys/fs/cgroup").rglob("novakube-*")
+    return sorted(str(path) for path in found if path.is_dir())
+
+
 def sysctls() -> list[str]:
     """Settings of the kernel that do not move by themselves."""
     found = []
@@ -116,6 +125,7 @@ def record() -> dict[str, list[str]]:
         "iptables": without_counters(output("iptables-save")),
         "nft": without_counters(output("nft", "list", "ruleset")),
         "ipset": output("ipset", "save"),
+        "cgroups": cgroups(),
         "sysctls": sysctls(),
         "files": files(),
     }

@@ -113,17 +113,27 @@ def test_containers_are_confined(default: Objects) -> None:
         seen.add(name)
         security = container["securityContext"]
         assert security["readOnlyRootFilesystem"], name
-        assert security["allowPrivilegeEscalation"] is False, name
-        assert security["capabilities"]["drop"] == ["ALL"], name
-        assert "privileged" not in security, name
         if name == "novakube-agent":
+            # The image's entry point leaves it the capabilities it needs (tests/unit/images).
+            assert security["privileged"]
             assert pod["hostNetwork"]
             assert pod["nodeSelector"] == {"novakube.dev/hypervisor": "true"}
         else:
-            assert "add" not in security["capabilities"], name
+            assert "privileged" not in security, name
+            assert security["allowPrivilegeEscalation"] is False, name
+            assert security["capabilities"] == {"drop": ["ALL"]}, name
             assert pod["securityContext"]["runAsNonRoot"], name
             assert pod["securityContext"]["runAsUser"] != 0, name
     assert seen == {"novakube-operator", "novakube-agent", "novakube-api"}
+
+
+def test_each_component_has_its_image_and_no_command() -> None:
+    """The image's entry point is what runs: it reaps, and confines the agent."""
+    objects = rendered("image.repository=registry.example/cloud", "image.tag=v7")
+    for name, _, container in containers(objects):
+        component = name.removeprefix("novakube-")
+        assert container["image"] == f"registry.example/cloud/{component}:v7"
+        assert "command" not in container
 
 
 def test_one_operator_with_sqlite_two_with_a_database(default: Objects) -> None:
@@ -135,6 +145,29 @@ def test_one_operator_with_sqlite_two_with_a_database(default: Objects) -> None:
     pair = named(objects, "Deployment", "novakube-operator")
     assert pair["spec"]["replicas"] == 2
     assert not [o for o in objects if o["kind"] == "PersistentVolumeClaim"]
+
+
+def test_budgets_only_where_one_may_go(default: Objects) -> None:
+    assert not [o for o in default if o["kind"] == "PodDisruptionBudget"]
+    objects = rendered("operator.database.secretName=db", "api.replicas=3")
+    budgets = {
+        o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "PodDisruptionBudget"
+    }
+    assert set(budgets) == {"novakube-operator", "novakube-api"}
+    for name, spec in budgets.items():
+        pod = named(objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
+        assert spec["maxUnavailable"] == 1
+        assert spec["selector"]["matchLabels"].items() <= pod.items()
+
+
+def test_network_policies_leave_the_port_that_serves(default: Objects) -> None:
+    assert not [o for o in default if o["kind"] == "NetworkPolicy"]
+    objects = rendered("networkPolicies=true", "api.port=9000")
+    for name, port in (("novakube-operator", 8080), ("novakube-api", 9000)):
+        spec = named(objects, "NetworkPolicy", name)["spec"]
+        pod = named(objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
+        assert spec["podSelector"]["matchLabels"].items() <= pod.items()
+        assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": port}]}]
 
 
 def test_agents_never_get_a_database(default: Objects) -> None:

@@ -89,6 +89,24 @@ async def test_refused_events_are_counted_and_the_next_ones_go_on(
     assert EVENTS_DROPPED.labels("Forbidden")._value.get() == before + 1
 
 
+@pytest.mark.parametrize(
+    ("reason", "loud"), [("NamespaceTerminating", False), (None, True)], ids=str
+)
+async def test_only_a_loss_that_somebody_feels_is_a_warning(
+    kube: FakeKube,
+    recorder: EventRecorder,
+    caplog: pytest.LogCaptureFixture,
+    reason: str | None,
+    loud: bool,
+):
+    caplog.set_level("INFO")
+    kube.errors = [Forbidden("namespace demo is being terminated", reason=reason)]
+    recorder.record(WEB, "Normal", "Deleted", "gone")
+    await recorder.drain()
+    (said,) = [record for record in caplog.records if "dropped" in record.message]
+    assert (said.levelname == "WARNING") == loud
+
+
 async def test_a_full_queue_drops_and_never_blocks(kube: FakeKube):
     recorder = EventRecorder(kube, "novakube-operator")
     before = EVENTS_DROPPED.labels("QueueFull")._value.get()
