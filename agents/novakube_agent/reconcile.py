@@ -25,7 +25,10 @@ from novakube_kit.errors import Retryable, Terminal
 _log = logging.getLogger(__name__)
 
 ROUNDS = 12
-"""Rounds of one pass; a guest that needs more is looked at again soon."""
+"""Rounds of one pass; a guest that needs more is looked at again after RESTLESS_WAIT_S."""
+RESTLESS_WAIT_S = 1.0
+BUSY_WAIT_S = 1.0
+"""Until the pass over another incarnation of the same Instance is over, perhaps."""
 FIRST_NOTICE_S = 0.2
 """A step that takes longer is told as Building."""
 NEXT_NOTICE_S = 1.0
@@ -53,6 +56,8 @@ class GuestReconciler:
         self._leader_epoch = leader_epoch
         self._clock = clock
         self._under_way: dict[str, Preparation] = {}
+        self._busy: set[str] = set()
+        """Ids of the Instances that a pass is under way for: one at a time for each."""
 
     def interrupt(self, guest_uid: str) -> None:
         """The Guest is to be destroyed: its pass stops waiting for downloads."""
@@ -65,10 +70,16 @@ class GuestReconciler:
         desired = self._desired(name)
         if desired is None:
             return None
+        instance = desired.spec.instance.id
+        if instance in self._busy:
+            # Another incarnation's pass: what it saw of the domain would be taken over under it.
+            return BUSY_WAIT_S
+        self._busy.add(instance)
         ready = self._under_way[desired.uid] = Preparation()
         try:
             return await self._pass(desired, ready)
         finally:
+            self._busy.discard(instance)
             self._under_way.pop(desired.uid, None)
 
     async def _pass(self, desired: Desired, ready: Preparation) -> float | None:
@@ -80,7 +91,8 @@ class GuestReconciler:
                 again_s = todo.requeue_after.total_seconds() if todo.requeue_after else None
                 return min((s for s in (again_s, held_back_s) if s is not None), default=None)
             seen = await self._round(desired, seen, todo, ready)
-        return 0.0
+        _log.warning("%s does not come to rest: %s", desired.name, todo.actions)
+        return RESTLESS_WAIT_S
 
     async def _observe(self, desired: Desired) -> Observed:
         """The epoch is read only where it decides: before a first boot."""

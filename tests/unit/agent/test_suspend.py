@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from novakube_agent.drivers.fake import FakeState
 from novakube_agent.model import PowerOrder, WriteJournal
 from novakube_agent.plan import after_failure, plan
 from novakube_agent.power import SUSPEND_GIVEN_UP_S
+from novakube_agent.reconcile import BUSY_WAIT_S
 from novakube_kit.errors import HostBusy, HostFailure
+from tests.deadlines import EVENT_S
 from tests.fakes.host import Agent, StatusSink, a_guest, revised
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -64,3 +68,24 @@ async def test_a_guest_that_runs_was_built_though_its_first_order_was_never_jour
         for action in plan(suspended, replace(cut_short, journal=journal)).actions
         if not isinstance(action, WriteJournal)
     ]
+
+
+async def test_the_next_incarnation_waits_for_a_pass_over_the_last(tmp_path: Path) -> None:
+    """Else that pass, which saw the domain as its own, makes its journal anew: the NICs have two
+    owners then, and the next incarnation repairs them without end."""
+    state = FakeState("n1", delays_s={"save": 0.2})
+    agent = await Agent(state, tmp_path, StatusSink(), {}).start()
+    guest = a_guest()
+    await agent.settle(guest)
+    suspended = revised(guest, power_state="Suspended", power_sequence=2)
+    agent.guests[guest.name] = suspended
+    saving = asyncio.create_task(agent.reconciler(guest.name))
+    await wait_until(lambda: agent.reconciler._busy, "the pass is under way", EVENT_S)
+    successor = a_guest(2, adopt=guest.uid, power_state="Suspended", power_sequence=2)
+    agent.guests[successor.name] = successor
+    assert await agent.reconciler(successor.name) == BUSY_WAIT_S
+    assert agent.journals.get(successor.uid) is None
+    await saving
+    status = await agent.settle(successor)
+    assert (status.phase, status.adopted) == ("Ready", guest.uid)
+    assert agent.journals.get(guest.uid) is None
