@@ -205,6 +205,9 @@ class NodeAgent:
             self._report_due.set()
 
     def _on_domain_event(self, event: DomainEvent) -> None:
+        if event.change == "Defined":
+            # Our own doing. A pass that fails after it would be woken past its backoff, by itself.
+            return
         guests = self._guests.by("instance", event.instance_id)
         for guest in guests:
             self._queue.add_after(guest.key, DEBOUNCE_S)

@@ -30,6 +30,8 @@ GROUP = "/apis/novakube.dev/v1alpha1"
 NODE = "n1"
 MAILBOX = f"novakube-node-{NODE}"
 NAMESPACE = "demo"
+AGAIN = frozenset({403, 429})
+"""An API server that has not loaded rights, or its storage, yet: all is allowed here."""
 MERGE = "application/merge-patch+json"
 COMMANDS = {
     "operator": re.compile(r"novakube_operator\.main"),
@@ -158,7 +160,7 @@ class CrashCloud:
             try:
                 answers.append(self.admin.call(*arguments))
             except (OSError, ApiError) as error:
-                if isinstance(error, ApiError) and error.code < 500 and error.code != 429:
+                if isinstance(error, ApiError) and error.code < 500 and error.code not in AGAIN:
                     raise
                 return False
             return True
