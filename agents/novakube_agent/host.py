@@ -136,9 +136,7 @@ class Host:
             return frozenset()
         present = await self.ports.network.present()
         return frozenset(
-            port
-            for port in ports & present
-            if not self.journals.claimed_by_others(desired.uid, port)
+            port for port in ports & present if not self.journals.claimed_by_others(journal, port)
         )
 
     async def apply(self, action: Action, desired: Desired, ready: Preparation) -> None:

@@ -48,9 +48,9 @@ class Journals:
         """All journals at this moment."""
         return iter(tuple(self._held.values()))
 
-    def claimed_by_others(self, guest_uid: str, port_uid: str) -> bool:
-        """Whether another Guest on this node has the Port."""
-        return bool(self._ports.get(port_uid, set()) - {guest_uid})
+    def claimed_by_others(self, mine: Journal, port_uid: str) -> bool:
+        """Whether another Guest on this node has the Port; not the one that was taken over."""
+        return bool(self._ports.get(port_uid, set()) - {mine.guest_uid, mine.adopted})
 
     async def save(self, journal: Journal) -> None:
         """On disk when it returns; a crash leaves the old or the new one, never half.

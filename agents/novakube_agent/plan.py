@@ -46,6 +46,9 @@ def plan(desired: Desired, seen: Observed) -> Plan:
     """The next actions, or none and the status to report."""
     if desired.destroy:
         return _teardown(desired, seen)
+    if seen.domain is not None and seen.domain.identity.incarnation > desired.spec.incarnation:
+        # Before anything is recalled: the journal went with the domain to the next one.
+        return _another_incarnation(desired, seen)
     recalled = _recalled(desired, seen)
     if recalled != seen.journal:
         return _acting(desired, seen, (WriteJournal(recalled),))

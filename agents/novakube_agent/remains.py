@@ -84,7 +84,7 @@ class Sweep:
 
     async def _unplug(self, journal: Journal) -> None:
         for nic in journal.nics:
-            if not self._host.journals.claimed_by_others(journal.guest_uid, nic.port_uid):
+            if not self._host.journals.claimed_by_others(journal, nic.port_uid):
                 with failpoint("network.remove_nic"):
                     await self._host.ports.network.remove_nic(journal.guest_name, nic)
 
@@ -96,9 +96,7 @@ class Sweep:
         for journal in self._host.journals:
             held = {nic.port_uid for nic in journal.nics} & present
             mine = {
-                port
-                for port in held
-                if not self._host.journals.claimed_by_others(journal.guest_uid, port)
+                port for port in held if not self._host.journals.claimed_by_others(journal, port)
             }
             if journal.guest_uid not in uids and journal.guest_name not in directories and not mine:
                 await self._host.journals.forget(journal.guest_uid)

@@ -89,3 +89,34 @@ async def test_the_next_incarnation_waits_for_a_pass_over_the_last(tmp_path: Pat
     status = await agent.settle(successor)
     assert (status.phase, status.adopted) == ("Ready", guest.uid)
     assert agent.journals.get(guest.uid) is None
+
+
+async def test_the_last_incarnation_keeps_no_journal_while_the_next_is_not_ready(
+    agent: Agent,
+) -> None:
+    """Its NICs would have two owners, and the next one repair them without end."""
+    guest = a_guest()
+    await agent.settle(guest)
+    agent.state.flaky["save"] = 1
+    successor = a_guest(2, adopt=guest.uid, power_state="Suspended", power_sequence=2)
+    agent.guests[successor.name] = successor
+    with pytest.raises(HostBusy):
+        await agent.reconciler(successor.name)
+    assert (await agent.settle(guest)).reason == "Superseded"
+    assert agent.journals.get(guest.uid) is None
+    status = await agent.settle(successor)
+    assert (status.phase, status.power_state) == ("Ready", "Suspended")
+
+
+async def test_a_journal_that_a_crash_left_beside_the_next_ones_claims_no_nic(
+    agent: Agent,
+) -> None:
+    guest = a_guest()
+    await agent.settle(guest)
+    left = agent.journals.get(guest.uid)
+    assert left is not None
+    successor = a_guest(2, adopt=guest.uid)
+    await agent.settle(successor)
+    await agent.journals.save(left)
+    assert (await agent.settle(successor)).phase == "Ready"
+    assert await agent.reconciler(successor.name) is None
