@@ -59,6 +59,7 @@ MOVES: dict[tuple[PowerState, PowerState], Move] = {
     ("Paused", "Stopped"): "Unpause",
     ("Running", "Paused"): "Pause",
     ("Running", "Suspended"): "Save",
+    ("Paused", "Suspended"): "Unpause",  # a save that was cut short left it so
 }
 """Next move from the state now towards the state wanted; none: nothing more can be done."""
 

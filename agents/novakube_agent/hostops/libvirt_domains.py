@@ -6,6 +6,7 @@ Each looks first whether the domain is ours (``find``): a foreign one is as good
 
 from __future__ import annotations
 
+import contextlib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -252,8 +253,22 @@ def save(conn: libvirt.virConnect, instance_id: str) -> None:
     except libvirt.libvirtError as error:
         if code_of(error) != libvirt.VIR_ERR_OPERATION_FAILED or not domain.isActive():
             raise
+        _activate_disks(domain)
         sentence = f"libvirt could not suspend domain {instance_id}: {error.get_error_message()}"
         raise HostBusy(sentence, reason="SuspendFailed") from error
+
+
+def _activate_disks(domain: libvirt.virDomain) -> None:
+    """Gives a guest that runs on the use of its disks back.
+
+    QEMU 7.2 keeps them inactive after a save whose libvirtd was killed near its end: the guest
+    could not write, and each further save fails with "bdrv_inactivate_all() failed". Only
+    ``cont``, after a ``stop``, activates them.
+    """
+    with contextlib.suppress(libvirt.libvirtError):  # the next attempt tells what is wrong
+        if domain.state(0)[0] != libvirt.VIR_DOMAIN_PAUSED:
+            domain.suspend()
+        domain.resume()
 
 
 def reset(conn: libvirt.virConnect, instance_id: str) -> None:

@@ -120,3 +120,16 @@ async def test_a_journal_that_a_crash_left_beside_the_next_ones_claims_no_nic(
     await agent.journals.save(left)
     assert (await agent.settle(successor)).phase == "Ready"
     assert await agent.reconciler(successor.name) is None
+
+
+async def test_a_guest_that_a_cut_short_suspend_left_paused_is_suspended(agent: Agent) -> None:
+    guest = a_guest()
+    await agent.settle(guest)
+    agent.state.flaky["save"] = 1
+    suspended = revised(guest, power_state="Suspended", power_sequence=2)
+    agent.guests[guest.name] = suspended
+    with pytest.raises(HostBusy):
+        await agent.reconciler(guest.name)
+    await agent.host.ports.driver.pause(guest.spec.instance.id)
+    status = await agent.settle(suspended)
+    assert (status.power_state, status.power_error) == ("Suspended", "")
