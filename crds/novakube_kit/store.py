@@ -189,6 +189,19 @@ class Store(Generic[SpecT, StatusT]):
                 return key
         return None
 
+    def behind(self, listed: Mapping[Key, tuple[str, int]]) -> list[Key]:
+        """Objects that a list has and this store lacks or holds in an older version.
+
+        Args:
+            listed: key -> UID and resourceVersion, as the list has them.
+        """
+        return [
+            key
+            for key, (uid, found) in listed.items()
+            if uid not in self._graves
+            and ((held := self._objects.get(key)) is None or int(held.resource_version) < found)
+        ]
+
     async def wait_for(
         self, namespace: str | None, name: str, version: str, *, deadline_s: float
     ) -> None:

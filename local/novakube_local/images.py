@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,16 +183,16 @@ class Images:
         ]
 
 
-class Builder:
+class Builder(ABC):
     """A program that builds images."""
 
     def __init__(self, images: Images, base: str | None) -> None:
         self.images = images
         self.base = base
 
+    @abstractmethod
     def build(self, component: str, context: Path, archive: Path) -> int:
         """Builds an image into an archive; its size in bytes."""
-        raise NotImplementedError
 
     def options(self, component: str) -> list[str]:
         """What every builder is told."""

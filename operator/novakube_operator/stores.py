@@ -9,13 +9,14 @@ finds here by an index; nothing lists in a reconcile.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from novakube_crds.kind import Kind
 from novakube_crds.v1alpha1 import KINDS
-from novakube_kit.errors import StateRolledBack
+from novakube_kit.errors import NotFound, StateRolledBack
 from novakube_kit.kube import Json, KubePort, Resource, WatchEvent
 from novakube_kit.objects import Key, key_of
 from novakube_kit.reflector import Reflector
@@ -229,7 +230,9 @@ class Stores:
         return int(answer["metadata"]["resourceVersion"])
 
     async def relist(self, kube: KubePort, plurals: Iterable[str] | None = None) -> None:
-        """Drops what vanished while nobody watched: names and uids only cross the wire.
+        """Finds what changed or vanished while nobody watched.
+
+        Names, uids and versions cross the wire, and the objects that are behind.
 
         Raises:
             ApiUnavailable, Conflict: nothing was dropped of the kinds not yet done.
@@ -260,6 +263,10 @@ class Stores:
                 "was restored from a backup"
             )
         self.of(plural).retain(frozenset(listed), version)
+        for namespace, name in self.of(plural).behind(listed):
+            # kopf may still tell of it; after an outage it may also have gone on past it.
+            with contextlib.suppress(NotFound):
+                self.of(plural).observe(await kube.get(res, name, namespace or None))
 
 
 def _slim(metadata: Json) -> Json:

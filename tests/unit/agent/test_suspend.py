@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from novakube_agent.drivers.fake import FakeState
-from novakube_agent.model import PowerOrder, WriteJournal
+from novakube_agent.model import Desired, PowerOrder, WriteJournal
 from novakube_agent.plan import after_failure, plan
 from novakube_agent.power import SUSPEND_GIVEN_UP_S
 from novakube_agent.reconcile import BUSY_WAIT_S
@@ -24,26 +24,26 @@ async def agent(tmp_path: Path) -> Agent:
     return await Agent(FakeState("n1"), tmp_path, StatusSink(), {}).start()
 
 
-async def test_a_failed_attempt_is_told_and_followed_by_another(agent: Agent) -> None:
+async def a_failed_attempt(agent: Agent, of: int) -> tuple[Desired, Desired]:
+    """A guest that ran, and as it is to be suspended, which fails so many times."""
     guest = a_guest()
     await agent.settle(guest)
-    agent.state.flaky["save"] = 1
+    agent.state.flaky["save"] = of
     suspended = revised(guest, power_state="Suspended", power_sequence=2)
     agent.guests[guest.name] = suspended
     with pytest.raises(HostBusy):
         await agent.reconciler(guest.name)
+    return guest, suspended
+
+
+async def test_a_failed_attempt_is_told_and_followed_by_another(agent: Agent) -> None:
+    guest, suspended = await a_failed_attempt(agent, of=1)
     assert "simulated: save is busy" in agent.sink.statuses[guest.uid].message
     assert (await agent.settle(suspended)).power_state == "Suspended"
 
 
 async def test_it_is_given_up_and_the_guest_runs_on(agent: Agent) -> None:
-    guest = a_guest()
-    await agent.settle(guest)
-    agent.state.flaky["save"] = 1_000
-    suspended = revised(guest, power_state="Suspended", power_sequence=2)
-    agent.guests[guest.name] = suspended
-    with pytest.raises(HostBusy):
-        await agent.reconciler(guest.name)
+    _, suspended = await a_failed_attempt(agent, of=1_000)
     agent.now += suspended.spec.stop_timeout_s + SUSPEND_GIVEN_UP_S
     status = await agent.settle(suspended)
     assert (status.phase, status.power_state, status.power_sequence) == ("Ready", "Running", 2)
@@ -123,13 +123,7 @@ async def test_a_journal_that_a_crash_left_beside_the_next_ones_claims_no_nic(
 
 
 async def test_a_guest_that_a_cut_short_suspend_left_paused_is_suspended(agent: Agent) -> None:
-    guest = a_guest()
-    await agent.settle(guest)
-    agent.state.flaky["save"] = 1
-    suspended = revised(guest, power_state="Suspended", power_sequence=2)
-    agent.guests[guest.name] = suspended
-    with pytest.raises(HostBusy):
-        await agent.reconciler(guest.name)
+    guest, suspended = await a_failed_attempt(agent, of=1)
     await agent.host.ports.driver.pause(guest.spec.instance.id)
     status = await agent.settle(suspended)
     assert (status.power_state, status.power_error) == ("Suspended", "")

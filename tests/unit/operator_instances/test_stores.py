@@ -85,3 +85,20 @@ async def test_a_relist_that_has_an_object_older_than_it_was_tells_of_a_restored
     kube.version += 10
     with pytest.raises(StateRolledBack, match="flavors f is older than it was"):
         await stores.relist(kube)
+
+
+async def test_a_relist_finds_what_changed_and_came_while_nobody_watched() -> None:
+    kube, stores = FakeKube(), Stores(lambda *_: None)
+    kube.seed(FLAVORS, body("Flavor", "f", "", {"vcpus": 1, "memoryMiB": 64, "rootGiB": 1}))
+    await stores.load(kube)
+    await kube.patch(FLAVORS, "f", {"spec": {"description": "changed"}})
+    kube.seed(FLAVORS, body("Flavor", "g", "", {"vcpus": 1, "memoryMiB": 64, "rootGiB": 1}))
+    kube.calls.clear()
+    await stores.relist(kube)
+    changed = stores.of("flavors").get(None, "f")
+    assert changed is not None
+    assert changed.spec.description == "changed"
+    assert stores.of("flavors").get(None, "g") is not None
+    assert kube.calls.count(("get", "flavors")) == 2
+    await stores.relist(kube)
+    assert kube.calls.count(("get", "flavors")) == 2
