@@ -66,7 +66,8 @@ check: ## ruff, mypy, import contracts, verify
 	.venv/bin/lint-imports
 	$(PYTHON) scripts/verify.py
 
-RECORD := .local/records/test.json
+# Not in .local: the tests' `make down` empties that.
+RECORD := .records/test.json
 .PHONY: test
 test: bootstrap check ## everything a change must pass (installs what it needs)
 	@rm -f $(RECORD)

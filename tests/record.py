@@ -42,12 +42,12 @@ def unavailable_ids() -> set[str]:
 
 
 def commit() -> str:
-    """HEAD, with ``+dirty`` when the tree differs from it."""
+    """HEAD, with ``+dirty`` when the tree, but for the records, differs from it."""
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
     dirty = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no"],
+        ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/records"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -114,6 +114,12 @@ class Recorder:
         self.outcomes: dict[str, str] = {}
         self.skipped: set[str] = set()
         self.began = time.monotonic()
+        self.counts = self._counts()  # asked once: a test may touch the tree
+
+    def _counts(self) -> bool:
+        """Whether what is recorded so far still counts."""
+        old = json.loads(self.path.read_text()) if self.path.exists() else {}
+        return "passes" in old and still_counts(old["commit"], commit())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         worst = self.outcomes.get(report.nodeid)
@@ -141,12 +147,10 @@ class Recorder:
         self._write()
 
     def _write(self) -> None:
-        record: dict[str, Any] = {"commit": commit(), "seconds": 0, "cases": {}, "passes": {}}
-        if self.path.exists():
-            old = json.loads(self.path.read_text())
-            if "passes" in old and still_counts(old["commit"], record["commit"]):
-                record = old | {"commit": record["commit"]}
-        now_s = time.monotonic()
+        record: dict[str, Any] = {"commit": "", "seconds": 0, "cases": {}, "passes": {}}
+        if self.counts:
+            record = json.loads(self.path.read_text())
+        record["commit"], now_s = commit(), time.monotonic()
         record["seconds"] = round(record["seconds"] + now_s - self.began, 1)
         self.began = now_s
         record["cases"] = dict(sorted((record["cases"] | self.outcomes).items()))
@@ -156,7 +160,7 @@ class Recorder:
             for node, what in self.outcomes.items()
         }
         record["passes"] = dict(sorted((before | now).items()))
-        self.outcomes = {}
+        self.outcomes, self.counts = {}, True
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(record, indent=1) + "\n")
 
