@@ -206,11 +206,10 @@ class NodeAgent:
 
     def _on_domain_event(self, event: DomainEvent) -> None:
         if event.change == "Defined":
-            # Our own doing. A pass that fails after it would be woken past its backoff, by itself.
-            return
+            return  # our own doing, and no change of what a pass sees
         guests = self._guests.by("instance", event.instance_id)
         for guest in guests:
-            self._queue.add_after(guest.key, DEBOUNCE_S)
+            self._queue.nudge(guest.key, DEBOUNCE_S)
         if not guests:
             self._sweep_due.set()
 

@@ -42,6 +42,8 @@ BACKOFF_MAX_S = 300.0
 CONFLICTS_AT_ONCE = 5
 """Conflicts in a row that are retried without delay; then they back off like the rest."""
 PASS_DEADLINE_S = 300.0
+OWN_EVENTS_S = 1.0
+"""So long after a failed pass its own events may still come in."""
 _LEVELS: Mapping[type[NovakubeError], int] = {
     Retryable: logging.INFO,
     ApiUnavailable: logging.INFO,
@@ -94,6 +96,8 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._conflicts: dict[K, int] = {}
+        self._failed_at: dict[K, float] = {}
+        self._nudged: dict[K, float] = {}
         self._tokens = asyncio.Semaphore(0)
         self._depth = QUEUE_DEPTH.labels(name)
 
@@ -131,10 +135,23 @@ class WorkQueue(Generic[K]):
             pending.cancel()
         self._timers[key] = loop.call_later(delay_s, self._due, key)
 
+    def nudge(self, key: K, delay_s: float) -> None:
+        """``add_after`` for an event that the key's own pass may have caused.
+
+        What comes while a pass is under way counts if that pass succeeds. If it fails, it and
+        what comes within OWN_EVENTS_S is dropped: it would end the backoff just begun.
+        """
+        if key in self._running:
+            self._nudged[key] = delay_s
+            return
+        since_s = asyncio.get_running_loop().time() - self._failed_at.get(key, -OWN_EVENTS_S)
+        if since_s >= OWN_EVENTS_S:
+            self.add_after(key, delay_s)
+
     def forget(self, key: K) -> None:
         """Drops the key's failures and delays: its object is gone. A pass under way goes on."""
-        self._failures.pop(key, None)
-        self._conflicts.pop(key, None)
+        self._settled(key)
+        self._nudged.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -193,12 +210,21 @@ class WorkQueue(Generic[K]):
                 error,
                 exc_info=outcome.traceback,
             )
+            self._nudged.pop(key, None)
+            self._failed_at[key] = asyncio.get_running_loop().time()
             self._retry(key, outcome.delay_s)
             return
-        self._failures.pop(key, None)
-        self._conflicts.pop(key, None)
+        self._settled(key)
+        if key in self._nudged:
+            self.add_after(key, self._nudged.pop(key))
         if again_s is not None:
             self._retry(key, again_s)
+
+    def _settled(self, key: K) -> None:
+        """The key's failures are history."""
+        self._failures.pop(key, None)
+        self._conflicts.pop(key, None)
+        self._failed_at.pop(key, None)
 
     def _retry(self, key: K, delay_s: float) -> None:
         if delay_s <= 0:

@@ -26,7 +26,7 @@ class Woken:
     def add(self, key: Key) -> None:
         """Not what events do."""
 
-    def add_after(self, key: Key, _: float) -> None:
+    def nudge(self, key: Key, _: float) -> None:
         self.keys.append(key[1])
 
 

@@ -156,3 +156,30 @@ async def test_a_pass_over_its_deadline_backs_off_and_others_go_on():
     queue.add(B)
     await running(queue, passes, 19)
     assert [key for _, key in passes.at] == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "nudged_after_s", "passes_at"),
+    [
+        (None, 0.5, [0, 1.2]),  # while it is under way, and it succeeds
+        (ApiUnavailable("x"), 0.5, [0, 2]),  # and it fails: its backoff holds
+        (ApiUnavailable("x"), 1.2, [0, 2]),  # what comes late is its own doing as well
+        (None, 1.2, [0, 1.4]),
+    ],
+)
+async def test_a_passes_own_events_do_not_end_its_backoff(
+    outcome: Exception | None, nudged_after_s: float, passes_at: list[float]
+):
+    queue, passes = WorkQueue[Key]("t"), Passes(outcome, lasting_s=1)
+    queue.add(A)
+    asyncio.get_running_loop().call_later(nudged_after_s, queue.nudge, A, 0.2)
+    await running(queue, passes, 2.9)
+    assert [at for at, _ in passes.at] == pytest.approx(passes_at, abs=0.3)
+
+
+async def test_an_event_from_outside_ends_a_long_backoff():
+    queue, passes = WorkQueue[Key]("t"), Passes(*[ApiUnavailable("x")] * 6)
+    queue.add(A)
+    asyncio.get_running_loop().call_later(40, queue.nudge, A, 0.2)
+    await running(queue, passes, 41)
+    assert [at for at, _ in passes.at][-1] == pytest.approx(40.2)
