@@ -133,15 +133,22 @@ def settled(spec: GuestSpec, status: GuestStatus) -> bool:
 
 
 def at_rest(spec: GuestSpec, status: GuestStatus) -> bool:
-    """Whether a power order may come: settled, or off for good after crashes until one comes."""
-    return settled(spec, status) or (status.phase == "Failed" and status.reason == CRASH_LOOP)
+    """Whether a power order may come.
+
+    Settled; or the last order asks for what is there, as the one after a guest's own shutdown;
+    or off for good after crashes until an order comes.
+    """
+    if status.phase == "Ready":
+        return settled(spec, status) or status.power_state == spec.power_state
+    return bool(status.phase == "Failed" and status.reason == CRASH_LOOP)
 
 
 def word(spec: GuestSpec, status: GuestStatus) -> str:
     """The state word of a guest that is there."""
-    if settled(spec, status):
-        return status.power_state if status.power_state != "Unknown" else "Building"
-    return TRANSIENT.get((status.power_state, spec.power_state), "Building")
+    now = status.power_state
+    if settled(spec, status) or (status.phase == "Ready" and now == spec.power_state):
+        return now if now != "Unknown" else "Building"
+    return TRANSIENT.get((now, spec.power_state), "Building")
 
 
 def newest(guests: Iterable[AnyObject]) -> AnyObject | None:

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from novakube_crds.conditions import get_condition, rfc3339
+from novakube_crds.v1alpha1.instanceaction import InstanceActionSpec
+from novakube_operator.core.actions import Taken, begin
 from novakube_operator.core.follow import plan
 from novakube_operator.core.outcome import GuestOrder
 from tests.unit.operator_core.plan_objects import (
@@ -19,6 +21,7 @@ from tests.unit.operator_core.plan_objects import (
     NOW,
     a_guest,
     an_instance,
+    ordered,
     passes,
     running,
 )
@@ -187,6 +190,22 @@ def test_one_stop_from_within_is_answered_once() -> None:
     again = plan(replace(obj, status=first.status), guest, FACTS)
     assert first.order == again.order == GuestOrder(power=("Running", 2))
     assert again.status.power_sequence == 2
+
+
+def test_a_guest_that_went_off_is_stopped_and_stays_so_in_words() -> None:
+    """The order that remembers it changes nothing: no Building meanwhile, and a Start may come."""
+    obj = an_instance({"onGuestShutdown": "Stop"}, RAN)
+    guest = running(powerState="Stopped", stopReason="GuestShutdown")
+    first = plan(obj, guest, FACTS)
+    assert (first.status.state, first.order) == ("Stopped", GuestOrder(power=("Stopped", 2)))
+    patched = ordered(guest, first.order)
+    obj = replace(obj, status=first.status)
+    assert plan(obj, patched, FACTS).status.state == "Stopped"
+    start = InstanceActionSpec.model_validate({"instance": {"name": "web"}, "action": "Start"})
+    taken = begin(start, obj.status, patched, NOW, 0.0)
+    assert taken == Taken(
+        {"reset_state": None, "wanted_power_state": "Running", "power_sequence": 3}
+    )
 
 
 def test_soft_deleted_waits_for_its_time() -> None:
