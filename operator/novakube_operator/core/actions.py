@@ -193,6 +193,18 @@ def _answer(action: AnyObject, guest: AnyObject, request: Json) -> Ask | Ended |
     return Ended(reason, answer.message)
 
 
+def left_behind(action: AnyObject, status: InstanceStatus) -> dict[str, Any]:
+    """What an action that ended changes of its Instance's wish.
+
+    A guest that was rebooted runs, whatever it was before: nova/compute/manager.py,
+    reboot_instance. One whose reboot was cut short is not rebooted again, but is to run.
+    """
+    ended = action.status.state == "Succeeded" or action.status.reason == "Interrupted"
+    if action.spec.action != "Reboot" or not ended or status.wanted_power_state == "Running":
+        return {}
+    return _order(status, "Running")
+
+
 def request_of(action: AnyObject) -> Json | None:
     """``Guest.spec.request`` of an action; None when the agent is not asked."""
     kind = action.spec.action

@@ -339,6 +339,7 @@ class _Running:
             self._at_rest(word)
 
     def _at_rest(self, word: str) -> None:
+        wanted = self._now("wanted_power_state")
         status, gone = self._guest.status, self._obj.status.soft_deleted
         if gone is not None:
             until = f"deleted at {gone.until}" if gone.until else "kept"
@@ -349,6 +350,10 @@ class _Running:
         elif status.power_error:
             self._draft.set(state=word)
             self._draft.condition(READY, "False", "PowerFailed", status.power_error)
+        elif status.power_state != wanted:
+            self._draft.set(state=word)
+            message = f"{status.power_state}, the effective wish is {wanted}"
+            self._draft.condition(READY, "False", "PowerDiffers", message)
         else:
             self._draft.set(state=word).ready(word, f"on {self._guest.spec.hypervisor}")
 

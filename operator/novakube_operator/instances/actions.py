@@ -22,6 +22,7 @@ from novakube_operator.core.actions import (
     Refused,
     begin,
     facade_number,
+    left_behind,
     proceed,
     refreshed,
     request_of,
@@ -193,7 +194,7 @@ class ActionController:
         fields: dict[str, Any] = {}
         current = instance.status.current_action
         if current is not None and current.uid == action.uid:
-            fields["current_action"] = None
+            fields = {"current_action": None, **left_behind(action, instance.status)}
         number = self._sequence(action, instance)
         if number > instance.status.action_seq:
             fields["action_seq"] = number

@@ -9,6 +9,7 @@ from typing import Any
 from novakube_crds.conditions import rfc3339
 from novakube_crds.v1alpha1.guest import GUEST
 from novakube_crds.v1alpha1.instance import INSTANCE
+from novakube_crds.v1alpha1.instanceaction import INSTANCEACTION
 from novakube_kit.kube import Json
 from novakube_kit.objects import Object, parse
 from novakube_operator.core.follow import plan
@@ -44,6 +45,11 @@ def a_guest(spec: Json | None = None, status: Json | None = None) -> AnyObject:
     body = {"metadata": _meta(name, "novakube-node-n1", GUEST_UID), "spec": wanted,
             "status": status or {}}  # fmt: skip
     return parse(GUEST, body)
+
+
+def an_action(spec: Json, status: Json) -> AnyObject:
+    body = {"metadata": _meta("act", "demo", ACTION_UID), "spec": spec, "status": status}
+    return parse(INSTANCEACTION, body)
 
 
 def running(**status: Any) -> AnyObject:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from novakube_crds.conditions import get_condition, rfc3339
 from novakube_crds.v1alpha1.instanceaction import InstanceActionSpec
-from novakube_operator.core.actions import Taken, begin
+from novakube_operator.core.actions import Taken, begin, left_behind
 from novakube_operator.core.follow import plan
 from novakube_operator.core.outcome import GuestOrder
 from tests.unit.operator_core.plan_objects import (
@@ -20,6 +20,7 @@ from tests.unit.operator_core.plan_objects import (
     MADE,
     NOW,
     a_guest,
+    an_action,
     an_instance,
     ordered,
     passes,
@@ -231,3 +232,34 @@ def test_reset_to_error_shows_until_it_is_taken_back() -> None:
     assert (outcome.status.state, outcome.status.vm_state) == ("Error", "error")
     healed = replace(obj, status=outcome.status.model_copy(update={"reset_state": None}))
     assert plan(healed, running(), FACTS).status.state == "Running"
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "reason", "wanted", "ordered_to_run"),
+    [
+        ("Reboot", "Succeeded", "", "Paused", True),
+        ("Reboot", "Succeeded", "", "Stopped", True),
+        ("Reboot", "Failed", "Interrupted", "Paused", True),
+        ("Reboot", "Failed", "RebootFailed", "Paused", False),
+        ("Reboot", "Succeeded", "", "Running", False),
+        ("CrashDump", "Succeeded", "", "Paused", False),
+    ],
+)
+def test_a_guest_that_was_rebooted_is_to_run(
+    kind: str, state: str, reason: str, wanted: str, ordered_to_run: bool
+) -> None:
+    """It was left running under a wish that it be paused."""
+    spec = {"instance": {"name": "web"}, "action": kind}
+    action = an_action(spec, {"state": state, "reason": reason})
+    status = an_instance(status={**RAN, "wantedPowerState": wanted, "powerSequence": 4}).status
+    want = {"wanted_power_state": "Running", "power_sequence": 5} if ordered_to_run else {}
+    assert left_behind(action, status) == want
+
+
+def test_a_guest_that_is_not_as_wished_is_not_ready() -> None:
+    obj = an_instance(status={**RAN, "wantedPowerState": "Paused"})
+    status = plan(obj, running(), FACTS).status
+    ready = get_condition(status.conditions, "Ready")
+    assert ready is not None
+    assert (status.state, ready.status, ready.reason) == ("Running", "False", "PowerDiffers")
+    assert ready.message == "Running, the effective wish is Paused"
