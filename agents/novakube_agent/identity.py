@@ -7,9 +7,11 @@ node's namespace; everything else is done with that token.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -18,9 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from novakube_agent.journal import STATE_UNUSABLE
 from novakube_crds.base import NODE_NAMESPACE_PREFIX
 from novakube_kit.backoff import Backoff
-from novakube_kit.errors import NovakubeError
+from novakube_kit.errors import NovakubeError, Retryable
 from novakube_kit.kube_aio import AioKube
 from novakube_kit.tokens import RequestedToken
 
@@ -88,15 +91,25 @@ class NodeCertificate:
         return self._directory / "ca.crt"
 
     async def load(self) -> None:
-        """Makes what is missing and reads what is there."""
-        await asyncio.to_thread(self._load)
+        """Makes what is missing and reads what is there.
+
+        Raises:
+            Retryable: the state directory cannot be read or written.
+        """
+        with _usable(self._directory):
+            await asyncio.to_thread(self._load)
 
     async def accept(self, certificate: str | None, ca_bundle: str | None) -> None:
-        """Takes what the operator signed; one of another key (an older request's) is left."""
+        """Takes what the operator signed; one of another key (an older request's) is left.
+
+        Raises:
+            Retryable: the state directory cannot be read or written.
+        """
         if not certificate or not ca_bundle:
             return
-        if await asyncio.to_thread(self._accept, certificate, ca_bundle):
-            self.changed.set()
+        with _usable(self._directory):
+            if await asyncio.to_thread(self._accept, certificate, ca_bundle):
+                self.changed.set()
 
     def server_context(self) -> ssl.SSLContext:
         """TLS 1.3 with a client certificate of our CA demanded. Blocking; small files."""
@@ -156,6 +169,14 @@ class NodeCertificate:
             _write(file, text.encode(), 0o644)
         self.expires_at = offered.not_valid_after_utc
         return True
+
+
+@contextlib.contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Retryable(f"{directory}: {error}", reason=STATE_UNUSABLE) from error
 
 
 def _expiry(pem: bytes) -> datetime:

@@ -21,6 +21,8 @@ from novakube_kit.failpoints import failpoint
 _log = logging.getLogger(__name__)
 _JOURNAL: TypeAdapter[Journal] = TypeAdapter(Journal)
 SUFFIX = ".json"
+STATE_UNUSABLE = "StateUnusable"
+"""Reason of what keeps an agent from its own files."""
 
 
 class Journals:
@@ -36,9 +38,22 @@ class Journals:
 
         An unreadable one is renamed aside and logged, so that its Guest is recalled from its
         status instead of being forgotten silently.
+
+        Raises:
+            Retryable: the state directory cannot be read or made.
         """
-        for journal in await asyncio.to_thread(self._read_all):
+        try:
+            found = await asyncio.to_thread(self._read_all)
+        except OSError as error:
+            raise Retryable(f"journals: {error}", reason=STATE_UNUSABLE) from error
+        for journal in found:
             self._hold(journal)
+
+    async def check(self) -> None:
+        """Raises Retryable when nothing could be written: a read-only file system, say."""
+        if not await asyncio.to_thread(os.access, self._directory, os.W_OK):
+            message = f"{self._directory} cannot be written"
+            raise Retryable(message, reason=STATE_UNUSABLE)
 
     def get(self, guest_uid: str) -> Journal | None:
         """The journal of a Guest."""

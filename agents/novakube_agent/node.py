@@ -39,7 +39,7 @@ from novakube_crds.v1alpha1.hypervisorreport import (
 )
 from novakube_kit.backoff import Backoff
 from novakube_kit.clock import SystemClock
-from novakube_kit.errors import NotFound, NovakubeError
+from novakube_kit.errors import Forbidden, NotFound, NovakubeError, Retryable
 from novakube_kit.kube import KubePort
 from novakube_kit.objects import Key, Object
 from novakube_kit.store import AnyObject, Store
@@ -109,22 +109,20 @@ class NodeAgent:
         self._times = GuestTimes(time.monotonic)
         self._heartbeat = Heartbeat(kube, self.namespace, node, settings.heartbeat_s)
         self._sweep = Sweep(self.host, self._guest_uids)
+        self._open = False
         self._report_due = asyncio.Event()
         self._sweep_due = asyncio.Event()
 
     async def run(self, reconcilers: dict[str, GuestReconciler]) -> None:
         """Everything of this node; registers its reconciler once it may work."""
-        await self.journals.load()
-        if self.certificate is not None:
-            await self.certificate.load()
-            self.state.certificate_request = self.certificate.request_pem
-            self.state.certificate_expires_at = self.certificate.expires_at
-        await self._ports.driver.open(self._on_domain_event)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeat.run())
                 group.create_task(self._report_reflector.run())
                 group.create_task(self._report_loop())
+                await self._remember()
+                await self._ports.driver.open(self._on_domain_event)
+                self._open = True
                 await self._restore_network()
                 await self._report_reflector.synced.wait()
                 # Orders (fencing) are known before any Guest is acted upon.
@@ -227,6 +225,28 @@ class NodeAgent:
 
     # --- loops ---------------------------------------------------------------------------
 
+    async def _remember(self) -> None:
+        """What the node's files hold; tells what is wrong with them until it is mended."""
+        backoff = Backoff(1.0, SWEEP_RETRY_S)
+        while True:
+            try:
+                await self.journals.load()
+                await self.journals.check()
+                if self.certificate is not None:
+                    await self.certificate.load()
+            except Retryable as error:
+                self._unusable(error)
+                self._report_due.set()
+                await asyncio.sleep(backoff.next_s())
+            else:
+                self.state.state_error = None
+                self._report_due.set()
+                return
+
+    def _unusable(self, error: Retryable) -> None:
+        _log.error("the agent's own files: %s", error.message)
+        self.state.state_error = (error.reason, error.message[:1024])
+
     async def _restore_network(self) -> None:
         """DHCP and namespaces of all NICs alive again; the resync repeats what failed."""
         nics = {journal.guest_name: list(journal.nics) for journal in self.journals if journal.nics}
@@ -302,10 +322,11 @@ class NodeAgent:
         report = self._reports.get(self.namespace, REPORT_NAME)
         if report is None:
             raise NotFound(f"HypervisorReport {self.namespace}/{REPORT_NAME} is not there yet")
-        if self.certificate is not None:
-            await self.certificate.accept(report.spec.certificate, report.spec.ca_bundle)
-            self.state.certificate_expires_at = self.certificate.expires_at
-        await self._look_at_node()
+        if self._open:
+            await self._look_at_files(report.spec)
+            await self._look_at_node()
+        failed = self._guest_reflector.failure
+        self.state.refused = failed.message[:1024] if isinstance(failed, Forbidden) else None
         now = SystemClock().now()
         status = report_status(self.state, report.status, report.generation, now)
         if status != report.status:
@@ -313,6 +334,18 @@ class NodeAgent:
                 self._kube, self.namespace, status, report.resource_version
             )
             self._reports.observe(written)
+
+    async def _look_at_files(self, given: HypervisorReportSpec) -> None:
+        try:
+            await self.journals.check()
+            if self.certificate is not None:
+                await self.certificate.accept(given.certificate, given.ca_bundle)
+                self.state.certificate_request = self.certificate.request_pem
+                self.state.certificate_expires_at = self.certificate.expires_at
+        except Retryable as error:
+            self._unusable(error)
+        else:
+            self.state.state_error = None
 
     async def _look_at_node(self) -> None:
         try:

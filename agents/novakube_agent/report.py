@@ -38,6 +38,10 @@ class NodeState:
     driver_error: tuple[str, str] | None = None
     """Reason and sentence; None: the hypervisor answers."""
     network_error: tuple[str, str] | None = None
+    state_error: tuple[str, str] | None = None
+    """What keeps the agent from its own files."""
+    refused: str | None = None
+    """A right at the API server that the node's account lacks."""
     address: str | None = None
     agent_port: int | None = None
     certificate_request: str | None = None
@@ -103,6 +107,8 @@ def _conditions(state: NodeState, generation: int) -> list[Condition]:
     driver = state.driver_error or (unknown if state.facts is None else None)
     no_space = ("NoSpace", "less than 1 GiB is free on the file system of the state directory")
     problems: dict[str, tuple[str, str] | None] = {
+        "StateReady": state.state_error,
+        "RightsReady": ("Forbidden", state.refused) if state.refused else None,
         "DriverReady": driver,
         "ImageCacheReady": no_space if full else None,
         "NetworkReady": state.network_error,

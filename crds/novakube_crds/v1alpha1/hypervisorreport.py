@@ -98,7 +98,8 @@ class OrphanDomain(ApiModel):
 class HypervisorReportStatus(Status):
     """The node as its agent sees it.
 
-    Conditions: ``DriverReady``, ``ImageCacheReady``, ``NetworkReady``, ``GuestsResumable``.
+    Conditions: ``StateReady``, ``RightsReady``, ``DriverReady``, ``ImageCacheReady``,
+    ``NetworkReady``, ``GuestsResumable``.
     """
 
     driver: Annotated[str, Field(max_length=32)] = ""

@@ -210,8 +210,8 @@ def _alive(view: NodeView) -> _Verdict:
 
 
 def _driver(view: NodeView) -> _Verdict:
-    """The report's own verdict on its driver, network and image cache; the first bad one."""
-    if view.report is None or not view.report.driver:
+    """The report's own verdict on what the agent needs; the first bad one."""
+    if view.report is None or not (view.report.driver or view.report.conditions):
         return _Verdict(DRIVER_READY, "False", NO_REPORT, "the agent has reported nothing yet")
     for condition in view.report.conditions:
         if condition.status == "False":

@@ -208,8 +208,9 @@ async def test_a_guest_is_ready_by_one_status_write(
     report = await until_reported(kube, node)
     conditions = {c["type"]: c["status"] for c in report["status"]["conditions"]}
     assert conditions == dict.fromkeys(
-        ("DriverReady", "ImageCacheReady", "NetworkReady", "GuestsResumable"), "True"
-    )
+        ("StateReady", "RightsReady", "DriverReady", "ImageCacheReady", "NetworkReady",
+         "GuestsResumable"), "True",
+    )  # fmt: skip
     assert "BEGIN CERTIFICATE REQUEST" in report["status"]["certificateRequest"]
     before = status_patches(apiserver)
     name = await order_guest(kube, node)
@@ -228,6 +229,53 @@ async def test_heartbeat(kube: AioKube, node: str, agent: AgentProcess) -> None:
         return lease["spec"].get("holderIdentity") == node and "renewTime" in lease["spec"]
 
     await wait_until(beats, "heartbeat renewed", READY_S)
+
+
+async def until_condition(kube: AioKube, node: str, kind: str, status: str) -> Json:
+    """The report's condition once it has that status."""
+
+    async def told() -> Json | None:
+        report = await kube.get(REPORTS, REPORT_NAME, node_namespace(node))
+        conditions = report.get("status", {}).get("conditions", [])
+        return next((c for c in conditions if (c["type"], c["status"]) == (kind, status)), None)
+
+    found = await wait_until(told, f"{kind} {status}", READY_S)
+    assert found is not None
+    return found
+
+
+async def test_files_that_cannot_be_used_are_told_and_mended(
+    kube: AioKube, node: str, stopped_agent: AgentProcess, tmp_path: Path
+) -> None:
+    """The agent does not fall over them: it says so, beats on, and begins when they are well."""
+    in_the_way = tmp_path / "state" / "journal"
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("no folder")
+    await stopped_agent.start()
+    bad = await until_condition(kube, node, "StateReady", "False")
+    assert bad["reason"] == "StateUnusable"
+    assert str(in_the_way) in bad["message"]
+    in_the_way.unlink()
+    await until_condition(kube, node, "StateReady", "True")
+    name = await order_guest(kube, node)
+    await until_phase(kube, node, name, "Ready")
+
+
+async def test_a_right_that_is_missing_is_told_and_given(
+    kube: AioKube, node: str, stopped_agent: AgentProcess
+) -> None:
+    role = await kube.get(ROLES, "node", node_namespace(node))
+    rights = role["rules"]
+    without = [rule for rule in rights if rule["resources"] != ["guests"]]
+    await kube.patch(ROLES, "node", {"rules": without}, node_namespace(node))
+    await stopped_agent.start()
+    bad = await until_condition(kube, node, "RightsReady", "False")
+    assert bad["reason"] == "Forbidden"
+    assert "guests" in bad["message"]
+    await kube.patch(ROLES, "node", {"rules": rights}, node_namespace(node))
+    await until_condition(kube, node, "RightsReady", "True")
+    name = await order_guest(kube, node)
+    await until_phase(kube, node, name, "Ready")
 
 
 STEPS = ("journal.save", "images.ensure", "disks.ensure", "network.ensure_nic", "driver.define",
