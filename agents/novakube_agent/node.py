@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -299,7 +300,7 @@ class NodeAgent:
                 self._report_due.set()
 
     async def _report_loop(self) -> None:
-        """Facts every minute, changes after a moment, failures again with backoff."""
+        """Facts every minute, trouble sooner, changes after a moment, failures with backoff."""
         await self._report_reflector.synced.wait()
         backoff = Backoff(1.0, REPORT_INTERVAL_S)
         while True:
@@ -311,12 +312,11 @@ class NodeAgent:
                 await asyncio.sleep(backoff.next_s())
                 continue
             backoff.reset()
-            await asyncio.sleep(COALESCE_S if self.state.facts is not None else 1.0)
-            try:
-                async with asyncio.timeout(REPORT_INTERVAL_S):
+            again_s = self.state.look_again_s
+            await asyncio.sleep(min(COALESCE_S, again_s))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(again_s):
                     await self._report_due.wait()
-            except TimeoutError:
-                continue
 
     async def _report(self) -> None:
         report = self._reports.get(self.namespace, REPORT_NAME)

@@ -25,6 +25,8 @@ from novakube_kit.version import installed_version
 _log = logging.getLogger(__name__)
 REPORTS = resource_of(HYPERVISORREPORT)
 REPORT_INTERVAL_S = 60.0
+TROUBLED_INTERVAL_S = 2.0
+"""Between two looks at a node with something wrong: it takes no Instances until that is told."""
 COALESCE_S = 5.0
 """At most one write in this time, facts that only drift included."""
 LIBVIRT_GUESTS = "systemd/system/multi-user.target.wants/libvirt-guests.service"
@@ -50,6 +52,13 @@ class NodeState:
     """None: not looked for yet; what was reported before stands."""
     fenced_gone: Sequence[str] = field(default_factory=tuple)
     libvirt_guests_enabled: bool = False
+
+    @property
+    def look_again_s(self) -> float:
+        """When the node is to be looked at without an event."""
+        trouble = (self.driver_error, self.network_error, self.state_error, self.refused)
+        well = self.facts is not None and not any(trouble)
+        return REPORT_INTERVAL_S if well else TROUBLED_INTERVAL_S
 
 
 def libvirt_guests_enabled(etc: Path = Path("/etc")) -> bool:
