@@ -20,8 +20,10 @@ def run(kubeconfig: Path, command: str) -> subprocess.CompletedProcess[bytes]:
     folders = [str(binaries.require("kubectl").parent), str(PLUGIN.parent), os.environ["PATH"]]
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
-        env={"PATH": ":".join(folders), "HOME": "/", "KUBECONFIG": str(kubeconfig)}, cwd="/",
-        capture_output=True, timeout=60, check=False,
+        env={
+            "PATH": ":".join(folders), "HOME": str(kubeconfig.parent), "KUBECONFIG": str(kubeconfig)
+        },
+        cwd="/", capture_output=True, timeout=60, check=False,
     )  # fmt: skip
 
 
