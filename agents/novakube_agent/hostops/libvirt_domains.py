@@ -7,6 +7,7 @@ Each looks first whether the domain is ours (``find``): a foreign one is as good
 from __future__ import annotations
 
 import contextlib
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,21 @@ def define(conn: libvirt.virConnect, request: DomainRequest, host: HostProfile) 
                 f"{instance_id} as its UUID; remove it or place the instance elsewhere",
                 reason="ForeignDomain",
             )
-    conn.defineXMLFlags(render_domain(request, host, name=name).xml, 0)
+    domain = conn.defineXMLFlags(render_domain(request, host, name=name).xml, 0)
+    if domain.hasManagedSaveImage(0):
+        _move_save_image(domain, request.console_log.parent)
+
+
+def _move_save_image(domain: libvirt.virDomain, directory: Path) -> None:
+    """The memory image has a definition of its own: its paths lead to the guest's directory.
+
+    The directory has another name since the next incarnation took the guest over. All files of a
+    guest are in it, so what is below its parent can only mean it.
+    """
+    saved = domain.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+    moved = re.sub(rf"{re.escape(str(directory.parent))}/[^/<>'\"]+/", f"{directory}/", saved)
+    if moved != saved:
+        domain.managedSaveDefineXML(moved, 0)
 
 
 def start(conn: libvirt.virConnect, instance_id: str) -> None:

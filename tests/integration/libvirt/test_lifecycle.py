@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,6 +226,39 @@ async def test_a_running_domain_is_adopted_under_its_old_name(
     assert facts.name == f"novakube-{old.identity.guest_name}"
     assert facts.state == "Running"
     assert facts.spec_hash == node.driver.spec_hash(new)
+
+
+def _in_a_folder_of_its_own(
+    request_of: Requests, guests: Path, uid: str, incarnation: int
+) -> DomainRequest:
+    folder = guests / f"{uid}-{incarnation}"
+    disk = DiskFile("vda", folder / "vda.qcow2", "qcow2", "virtio")
+    return request_of(
+        uid=uid, incarnation=incarnation, guest_uid=f"g{incarnation}", disks=(disk,),
+        console_log=folder / "console.log",
+    )  # fmt: skip
+
+
+async def test_a_suspended_domain_is_adopted_with_its_memory(
+    node: Node, request_of: Requests
+) -> None:
+    """Its memory image led to the folder's old name: what the guest had in memory was lost."""
+    uid = str(uuid.uuid4())
+    guests = node.libvirtd.data / "guests"
+    old, new = (_in_a_folder_of_its_own(request_of, guests, uid, number) for number in (1, 2))
+    old.console_log.parent.mkdir(parents=True)
+    node.libvirtd.run("qemu-img", "create", "-q", "-f", "qcow2", str(old.disks[0].path), "1M")
+    await node.driver.define(old)
+    await node.driver.start(uid)
+    await node.driver.save(uid)
+    old.console_log.parent.rename(new.console_log.parent)
+    for _ in range(2):  # it may be cut short and done again
+        await node.driver.define(new)
+    await node.driver.start(uid)
+    facts = await node.until_state(uid, "Running", EVENT_S)
+    assert facts.identity == new.identity
+    log = node.libvirtd.virsh("dumpxml", uid).stdout
+    assert str(old.console_log.parent) not in log
 
 
 async def test_foreign_domains_are_neither_seen_nor_touched(
