@@ -14,6 +14,8 @@ MACHINE_S = 240.0
 """A real guest under TCG made, booted, stopped or gone, on two cores that others load as well."""
 HELM_S = 240.0
 """helm with a hook's Job, whose pod starts a Python."""
+PROMTOOL_S = 100.0
+"""promtool over all alerts, on a busy machine: each case is evaluated minute by minute."""
 CLUSTER_S = 2400.0
 """`make cluster` with its images built and imported, on two cores that others load as well."""
 UP_S = 600.0

@@ -96,6 +96,8 @@ class LeaderElection:
         self._leading = False
         self.epoch = 0
         """``leaseTransitions`` of our last leadership, from 1; grows with every new leader."""
+        # A standby tells so too: what it has in its queues is told apart from work that waits.
+        LEADER.labels(name).set(0)
         self.leading = asyncio.Event()
         """Set while this process leads."""
 

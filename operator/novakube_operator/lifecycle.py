@@ -37,11 +37,18 @@ INSTANCES = Gauge("novakube_instances", "Instances by state.", ["state"])
 INSTANCE_ERRORS = Counter(
     "novakube_instance_errors_total", "Instances that went to Error, by reason.", ["reason"]
 )
+# There from the start: a rate does not see the first of a series that begins with it.
+INSTANCE_ERRORS.labels("Lost")
 CAPACITY = Gauge(
     "novakube_hypervisor_capacity", "What a node has, before ratios.", ["node", "resource"]
 )
 ALLOCATED = Gauge(
     "novakube_hypervisor_allocated", "What a node's guests were promised.", ["node", "resource"]
+)
+CONDITION = Gauge(
+    "novakube_hypervisor_condition",
+    "1 while a condition of a Hypervisor is True, else 0, with its present reason.",
+    ["node", "condition", "reason"],
 )
 RESOURCES = {"vcpus": "vcpus", "memory-mib": "memory_mib", "disk-gib": "disk_gib"}
 
@@ -116,6 +123,13 @@ class Lifecycle:
         return self._clock.monotonic() - (age_s if age_s >= WHOLE_SECONDS_S else 0.0)
 
     def _hypervisor(self, old: AnyObject | None, new: AnyObject | None) -> None:
+        if old is not None:
+            for gone in old.status.conditions:
+                CONDITION.remove(old.name, gone.type, gone.reason)
+        if new is not None:
+            for found in new.status.conditions:
+                value = float(found.status == "True")
+                CONDITION.labels(new.name, found.type, found.reason).set(value)
         for resource, field in RESOURCES.items():
             if new is None:
                 assert old is not None

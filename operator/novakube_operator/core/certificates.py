@@ -159,6 +159,18 @@ def requested_key(request_pem: str) -> ec.EllipticCurvePublicKey:
     return key
 
 
+def ends_at(certificate_pem: str) -> datetime:
+    """When a certificate's life ends.
+
+    Raises:
+        InvalidSpec: it is none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(certificate_pem.encode()).not_valid_after_utc
+    except ValueError as error:
+        raise InvalidSpec(f"no PEM certificate: {error}", reason="InvalidCertificate") from error
+
+
 def holds(
     certificate_pem: str | None,
     authority: Pair,

@@ -75,6 +75,11 @@ def node_of_namespace(namespace: str) -> str | None:
     return namespace.removeprefix(NODE_NAMESPACE_PREFIX)
 
 
+def certificate_name(node: str) -> str:
+    """Subject of the node's certificate."""
+    return f"novakube-node:{node}"
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """An object that must exist; its content is only written when it is made."""

@@ -10,17 +10,25 @@ import base64
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from prometheus_client import Gauge
+
 from novakube_crds.base import SYSTEM_NAMESPACE
 from novakube_kit.clock import Clock
 from novakube_kit.errors import AlreadyExists, InvalidSpec, NotFound
 from novakube_kit.kube import Json, KubePort, Resource
 from novakube_kit.resources import CONFIGMAPS, SECRETS
-from novakube_operator.core.certificates import Pair, holds, new_authority, new_leaf
+from novakube_operator.core.certificates import Pair, ends_at, holds, new_authority, new_leaf
 
 AUTHORITY_SECRET = "novakube-ca"  # noqa: S105 - a name
 API_SECRET = "novakube-api-tls"  # noqa: S105 - a name
 ENDPOINTS = "novakube-endpoints"
 API_NAME = "novakube-api"
+AUTHORITY_NAME = "novakube-ca"
+ENDS = Gauge(
+    "novakube_certificate_end_timestamp_seconds",
+    "When a certificate ends, Unix time: novakube-ca, novakube-api, novakube-node:<node>.",
+    ["certificate"],
+)
 
 
 def _data(values: Mapping[str, str]) -> dict[str, str]:
@@ -87,9 +95,9 @@ class Authority:
         authority, now = await self.pair(), self._clock.now()
         try:
             secret = await self._kube.get(SECRETS, API_SECRET, SYSTEM_NAMESPACE)
-            current: str | None = _text(secret, "tls.crt")
+            current = _text(secret, "tls.crt")
         except NotFound:
-            secret, current = None, None
+            secret, current = None, ""
         if not holds(current, authority, self.api_hosts(), now):
             leaf = new_leaf(authority, API_NAME, self.api_hosts(), now)
             values = {
@@ -98,6 +106,9 @@ class Authority:
                 "ca.crt": authority.certificate,
             }
             await self._put(SECRETS, _tls_secret(API_SECRET, values), secret)
+            current = leaf.certificate
+        ENDS.labels(AUTHORITY_NAME).set(ends_at(authority.certificate).timestamp())
+        ENDS.labels(API_NAME).set(ends_at(current).timestamp())
         await self._publish(authority)
 
     async def _publish(self, authority: Pair) -> None:

@@ -6,6 +6,7 @@ heartbeats that begin or stop.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ from novakube_crds.v1alpha1.hypervisorreport import (
     OrphanDomain,
 )
 from novakube_crds.v1alpha1.instance import InstanceSpec, InstanceStatus
-from novakube_kit.clock import Clock
+from novakube_kit.clock import Clock, parse_timestamp
 from novakube_kit.errors import AlreadyExists, InvalidSpec
 from novakube_kit.events import EventRecorder, regarding
 from novakube_kit.kube import KubePort
@@ -41,7 +42,7 @@ from novakube_kit.store import Store
 from novakube_operator.core import nodes as core
 from novakube_operator.core.certificates import Pair, holds, requested_key, sign
 from novakube_operator.core.scheduling.view import zone_of
-from novakube_operator.nodes.authority import Authority
+from novakube_operator.nodes.authority import ENDS, Authority
 from novakube_operator.nodes.heartbeats import Heartbeats
 
 HYPERVISORS = resource_of(HYPERVISOR)
@@ -119,6 +120,9 @@ class NodeController:
         """One pass; returns when to look again even if nothing happens."""
         exists = self._node_exists(node)
         hypervisor = self._stores.hypervisors.get(None, node)
+        if hypervisor is None:
+            ORPHANS.remove(node)
+            ENDS.remove(core.certificate_name(node))
         if hypervisor is not None and hypervisor.deleting:
             await self._release(hypervisor)
             return None
@@ -134,6 +138,7 @@ class NodeController:
         report = self._stores.reports.get(mailbox, REPORT_NAME)
         status = await self._report_status(node, hypervisor, report, exists)
         if report is not None:
+            _show_certificate(node, report.status)
             await self._give_orders(node, hypervisor, status, report)
         return CERTIFICATE_CHECK_S
 
@@ -248,4 +253,13 @@ class NodeController:
         now = self._clock.now()
         if holds(current, authority, (node,), now, key):
             return current
-        return sign(authority, key, f"novakube-node:{node}", (node,), now)
+        return sign(authority, key, core.certificate_name(node), (node,), now)
+
+
+def _show_certificate(node: str, report: HypervisorReportStatus) -> None:
+    """The end of the one the agent has in use, which need not be the one it was given last."""
+    # What a node says of itself must not end its reconciles.
+    with contextlib.suppress(ValueError):
+        if report.certificate_expires_at is not None:
+            ends = parse_timestamp(report.certificate_expires_at)
+            ENDS.labels(core.certificate_name(node)).set(ends.timestamp())

@@ -36,6 +36,9 @@ LOOK_S = 60.0
 """How often records that another leader left behind are looked for."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 30.0
 DROPPED = Counter("novakube_history_dropped_total", "Entries given up, by cause.", ["reason"])
+for _reason in ("Fault", "Full", "Overflow", "Refused", "Unreadable"):
+    # There from the start: a rate does not see the first of a series that begins with it.
+    DROPPED.labels(_reason)
 WRITTEN = Counter("novakube_history_written_total", "Entries committed.")
 WAITING = Gauge("novakube_history_waiting", "Entries not committed yet, queue and objects.")
 RECORDS = Gauge("novakube_history_records", "Of these, entries that wait as HistoryRecords.")

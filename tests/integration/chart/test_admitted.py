@@ -32,6 +32,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         ("api.service.type=NodePort", "agent.priorityClassName=system-node-critical"),
         ("networkPolicies=true",),
         ("workloads=false",),
+        ("monitoring.dashboards.enabled=true", "agent.http.onNodeAddress=true"),
     ],
     ids=lambda settings: ",".join(settings) or "defaults",
 )
