@@ -347,8 +347,7 @@ class _Running:
         elif self._obj.status.reset_state == "error":
             self._draft.error("ResetState", "an administrator set the state to error")
         elif status.power_error:
-            self._draft.set(state=word)
-            self._draft.condition(READY, "False", "PowerFailed", status.power_error)
+            self._draft.set(state=word).stalled("PowerFailed", status.power_error)
         else:
             self._draft.set(state=word).ready(word, f"on {self._guest.spec.hypervisor}")
 

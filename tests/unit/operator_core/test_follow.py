@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from novakube_crds.conditions import get_condition, rfc3339
+from novakube_crds.conditions import get_condition, is_true, rfc3339
 from novakube_operator.core.follow import plan
 from novakube_operator.core.outcome import GuestOrder
 from tests.unit.operator_core.plan_objects import (
@@ -212,3 +212,21 @@ def test_reset_to_error_shows_until_it_is_taken_back() -> None:
     assert (outcome.status.state, outcome.status.vm_state) == ("Error", "error")
     healed = replace(obj, status=outcome.status.model_copy(update={"reset_state": None}))
     assert plan(healed, running(), FACTS).status.state == "Running"
+
+
+def test_a_power_order_that_failed_is_not_under_way_any_more() -> None:
+    """Who waits for Reconciling to go would wait for ever."""
+    suspending = an_instance(status={**RAN, "wantedPowerState": "Suspended", "powerSequence": 2})
+    under_way = plan(suspending, running(), FACTS).status
+    assert is_true(under_way.conditions, "Reconciling")
+    spec = {"powerState": "Suspended", "powerSequence": 2}
+    failed = {"phase": "Ready", "powerState": "Running", "powerSequence": 2,
+              "startedAt": rfc3339(MADE), "powerError": "no room"}  # fmt: skip
+    after = plan(replace(suspending, status=under_way), a_guest(spec, failed), FACTS).status
+    assert (after.state, is_true(after.conditions, "Ready")) == ("Running", False)
+    assert not is_true(after.conditions, "Reconciling")
+    assert is_true(after.conditions, "Stalled")
+    # The next order that is carried out ends it.
+    again = replace(suspending, status=after.model_copy(update={"wanted_power_state": "Running"}))
+    well = a_guest({"powerState": "Running", "powerSequence": 2}, {**failed, "powerError": ""})
+    assert not is_true(plan(again, well, FACTS).status.conditions, "Stalled")
