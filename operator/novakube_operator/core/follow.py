@@ -348,12 +348,10 @@ class _Running:
         elif self._obj.status.reset_state == "error":
             self._draft.error("ResetState", "an administrator set the state to error")
         elif status.power_error:
-            self._draft.set(state=word)
-            self._draft.condition(READY, "False", "PowerFailed", status.power_error)
+            self._draft.set(state=word).stalled("PowerFailed", status.power_error)
         elif status.power_state != wanted:
-            self._draft.set(state=word)
             message = f"{status.power_state}, the effective wish is {wanted}"
-            self._draft.condition(READY, "False", "PowerDiffers", message)
+            self._draft.set(state=word).stalled("PowerDiffers", message)
         else:
             self._draft.set(state=word).ready(word, f"on {self._guest.spec.hypervisor}")
 

@@ -82,6 +82,10 @@ class Draft:
         if fault is None or fault.message != message:
             fault = Fault(code=code, message=message, created=rfc3339(self.now), details=reason)
         self.set(state="Error", vm_state="error", task_state=None, fault=fault)
+        return self.stalled(reason, message)
+
+    def stalled(self, reason: str, message: str) -> Draft:
+        """Not as the effective wish asks, and nothing is being done about it."""
         self.condition(READY, "False", reason, message)
         return self.condition(STALLED, "True", reason, message).drop(RECONCILING)
 

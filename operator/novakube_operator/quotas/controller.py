@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from novakube_crds.conditions import get_condition
 from novakube_crds.v1alpha1.quota import QUOTA_EXCEEDED
 from novakube_kit.clock import Clock
 from novakube_kit.events import EventRecorder, Regarding
@@ -13,10 +12,11 @@ from novakube_kit.kube import KubePort
 from novakube_kit.objects import Key, Object
 from novakube_kit.resources import resource_of
 from novakube_operator.controllers import Controller
+from novakube_operator.core.merge import replacing
 from novakube_operator.core.projects import PROJECT_TAKEN
 from novakube_operator.core.quota import FOREIGN_ENTRY_S
 from novakube_operator.core.quota_usage import RANKED, made_for
-from novakube_operator.core.resources.verdict import READY, Verdict, accepted
+from novakube_operator.core.resources.verdict import NOT_FOUND, Verdict, accepted
 from novakube_operator.quotas.admission import Admission
 from novakube_operator.quotas.ledger import Ledger
 from novakube_operator.stores import Stores
@@ -85,8 +85,11 @@ def _counts(plural: str, old: AnyObject | None, new: AnyObject | None) -> bool:
     return counted and (old is None or new is None)
 
 
-class PortQuotaController:
-    """One pass over one Port that a user made: only a Port beyond the quota is written to."""
+class UserPortController:
+    """One pass over one Port that a user made: whether it is accepted.
+
+    Ports that the operator made are their Instance's affair, and cost no write more.
+    """
 
     def __init__(self, ledger: Ledger, stores: Stores, kube: KubePort, clock: Clock) -> None:
         self._ledger = ledger
@@ -95,42 +98,56 @@ class PortQuotaController:
         self._clock = clock
 
     async def reconcile(self, key: Key) -> float | None:
-        """One pass."""
+        """One pass; nothing is written when nothing changed."""
         port = self._stores.of("ports").get(*key)
-        if port is None or made_for(port) is not None:
+        if port is None or port.deleting or made_for(port) is not None:
             return None
-        ready = get_condition(port.status.conditions, READY)
-        over = self._ledger.verdict(port)
-        # One that an Instance has was within the quota when it was claimed, and stays its.
-        refused = over is not None and port.status.claim is None
-        if not refused and (ready is None or ready.reason != QUOTA_EXCEEDED):
-            return None
-        verdict = Verdict(False, QUOTA_EXCEEDED, over or "") if refused else accepted()
-        conditions = verdict.conditions(port.status.conditions, port.generation, self._clock.now())
-        if conditions == port.status.conditions:
-            return None
-        status = {
-            "conditions": [item.wire() for item in conditions],
-            "observedGeneration": port.generation,
+        now, old = self._clock.now(), port.status
+        conditions = self._verdict(port).conditions(old.conditions, port.generation, now)
+        fields = {
+            "id": port.spec.id or port.uid,
+            "conditions": conditions,
+            "observed_generation": port.generation,
         }
-        patch = {"metadata": {"resourceVersion": port.resource_version}, "status": status}
+        new = old.model_copy(update=fields)
+        if new == old:
+            return None
+        patch = {
+            "metadata": {"resourceVersion": port.resource_version},
+            "status": replacing(old.wire(), new.wire()),
+        }
         written = await self._kube.patch(
             resource_of(port.kind), port.name, patch, port.namespace, sub="status"
         )
         self._stores.of("ports").observe(written)
         return None
 
+    def _verdict(self, port: AnyObject) -> Verdict:
+        over = self._ledger.verdict(port)
+        # One that an Instance has was within the quota when it was claimed, and stays its.
+        if over is not None and port.status.claim is None:
+            return Verdict(False, QUOTA_EXCEEDED, over)
+        network = port.spec.network
+        namespace = network.namespace or port.namespace
+        if self._stores.of("networks").get(namespace, network.name) is None:
+            return Verdict(False, NOT_FOUND, f"network {namespace}/{network.name} does not exist")
+        return accepted()
+
     def keys(self) -> list[Key]:
-        """All Ports of namespaces that limits hold for."""
-        ports = self._stores.of("ports")
-        return [port.key for port in ports if self._ledger.metered(port.namespace)]
+        """All Ports that users made."""
+        return [port.key for port in self._stores.of("ports") if made_for(port) is None]
 
     def wakes(
         self, plural: str, old: AnyObject | None, new: AnyObject | None
     ) -> Iterator[tuple[Key, float]]:
-        """Ports whose place or limit changed."""
+        """Ports whose place, limit or Network changed."""
         if plural == "ports" and new is not None and made_for(new) is None:
             yield new.key, 0.0
+        network = (new or old) if plural == "networks" and (old is None or new is None) else None
+        if network is not None:
+            for port in self._stores.of("ports").by("network", network.key):
+                if made_for(port) is None:
+                    yield port.key, 0.0
         for _, key in self._ledger.judged("ports", plural, old, new):
             yield key, 0.0
 
@@ -141,5 +158,5 @@ def quota_controllers(
     """Both, ready for ``Controllers.add``."""
     quotas = QuotaController(admission, stores, events)
     yield Controller("Quota", quotas.reconcile, quotas.wakes, quotas.keys, 4)
-    ports = PortQuotaController(admission.ledger, stores, kube, clock)
-    yield Controller("PortQuota", ports.reconcile, ports.wakes, ports.keys, 2)
+    ports = UserPortController(admission.ledger, stores, kube, clock)
+    yield Controller("UserPort", ports.reconcile, ports.wakes, ports.keys, 2)

@@ -146,9 +146,9 @@ class Cloud:
             "NOVAKUBE_HTTP": f"127.0.0.1:{free_port()}",
         }
 
-    def kubectl(self, *arguments: str) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints, as an administrator."""
-        return self._plane.kubectl(*arguments)
+        return self._plane.kubectl(*arguments, stdin=stdin)
 
     def manage(self, *args: str) -> None:
         """``novakube-manage`` as the cluster's administrator."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from novakube_crds.conditions import get_condition, rfc3339
+from novakube_crds.conditions import get_condition, is_true, rfc3339
 from novakube_crds.v1alpha1.instanceaction import InstanceActionSpec
 from novakube_operator.core.actions import Taken, begin, left_behind
 from novakube_operator.core.follow import plan
@@ -263,3 +263,21 @@ def test_a_guest_that_is_not_as_wished_is_not_ready() -> None:
     assert ready is not None
     assert (status.state, ready.status, ready.reason) == ("Running", "False", "PowerDiffers")
     assert ready.message == "Running, the effective wish is Paused"
+
+
+def test_a_power_order_that_failed_is_not_under_way_any_more() -> None:
+    """Who waits for Reconciling to go would wait for ever."""
+    suspending = an_instance(status={**RAN, "wantedPowerState": "Suspended", "powerSequence": 2})
+    under_way = plan(suspending, running(), FACTS).status
+    assert is_true(under_way.conditions, "Reconciling")
+    spec = {"powerState": "Suspended", "powerSequence": 2}
+    failed = {"phase": "Ready", "powerState": "Running", "powerSequence": 2,
+              "startedAt": rfc3339(MADE), "powerError": "no room"}  # fmt: skip
+    after = plan(replace(suspending, status=under_way), a_guest(spec, failed), FACTS).status
+    assert (after.state, is_true(after.conditions, "Ready")) == ("Running", False)
+    assert not is_true(after.conditions, "Reconciling")
+    assert is_true(after.conditions, "Stalled")
+    # The next order that is carried out ends it.
+    again = replace(suspending, status=after.model_copy(update={"wanted_power_state": "Running"}))
+    well = a_guest({"powerState": "Running", "powerSequence": 2}, {**failed, "powerError": ""})
+    assert not is_true(plan(again, well, FACTS).status.conditions, "Stalled")
