@@ -183,9 +183,25 @@ def over_by(entry: QuotaPending, seen: Seen, leader: Leader) -> bool:
         return False
     if seen.exists and entry.instance_uid not in leader.failed:
         return False
-    if entry.epoch == leader.epoch and entry.instance_uid not in leader.taken:
-        return True
-    return _age_s(entry, leader) > FOREIGN_ENTRY_S
+    return not _foreign(entry, leader) or _age_s(entry, leader) > FOREIGN_ENTRY_S
+
+
+def outlived(pending: Iterable[QuotaPending], look: Look, leader: Leader) -> bool:
+    """Whether an entry of another leader would be dropped for its age alone.
+
+    Its Guest may have come all the same, and a view that is as old as the entry not show it.
+    """
+    return any(
+        _foreign(entry, leader)
+        and not counted(entry, look(entry.instance_uid))
+        and over_by(entry, look(entry.instance_uid), leader)
+        for entry in pending
+    )
+
+
+def _foreign(entry: QuotaPending, leader: Leader) -> bool:
+    """Whether another leader may make the entry's Guest."""
+    return entry.epoch != leader.epoch or entry.instance_uid in leader.taken
 
 
 def _age_s(entry: QuotaPending, leader: Leader) -> float:

@@ -31,7 +31,7 @@ from novakube_kit.objects import Object
 from novakube_kit.resources import resource_of
 from novakube_operator.core.accept import Accepted, NotAcceptable
 from novakube_operator.core.merge import replacing
-from novakube_operator.core.quota import ADMITTED_S, Charge, Leader, Plan, plan
+from novakube_operator.core.quota import ADMITTED_S, Charge, Leader, Plan, outlived, plan
 from novakube_operator.core.quota_limits import per_instance
 from novakube_operator.quotas.ledger import Ledger
 from novakube_operator.stores import Stores
@@ -215,7 +215,7 @@ class Admission:
         """Plans on a version and writes on that version, anew when another wrote first."""
         for _ in range(ATTEMPTS):
             quota = await self._quota(namespace)
-            await self._look_afresh(quota.status)
+            await self._look_afresh(namespace, quota.status)
             # Nothing is awaited from here to the write: the plan is of one moment.
             found = self._plan(quota, charges, self._leader(namespace))
             status = self._status(quota, found)
@@ -272,11 +272,15 @@ class Admission:
             raise Retryable(f"Quota {namespace}/{QUOTA_NAME} vanished as it was made")
         return found
 
-    async def _look_afresh(self, status: QuotaStatus) -> None:
-        """Another leader dropped entries for Guests that our view may not have yet."""
-        if status.counted_by == self._epoch():
-            return
-        if self._stores.listed_at < int(status.counted_to or 0):
+    async def _look_afresh(self, namespace: str, status: QuotaStatus) -> None:
+        """Another leader has made Guests that our view may not have yet.
+
+        It dropped their entries already, or we are about to.
+        """
+        behind = self._stores.listed_at < int(status.counted_to or 0)
+        if (behind and status.counted_by != self._epoch()) or outlived(
+            status.pending, self.ledger.seen, self._leader(namespace)
+        ):
             await self._stores.list_afresh(self._kube)
 
     def _status(self, quota: AnyObject, found: Plan) -> QuotaStatus:
