@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from novakube_operator.smoke.disk import LINE
+from novakube_operator.smoke.objects import NAME
 from tests.deadlines import CLUSTER_S, MACHINE_S, STOP_S
 from tests.deep.kubelet.conftest import Record
 from tests.deep.kubelet.release import RELEASE, ROOT, SYSTEM, Release
@@ -51,6 +53,21 @@ def test_an_instance_runs(release: Release) -> None:
     release.booted(instance)
     assert instance["status"]["node"] == "n1"
     assert len(qemu(release)) == 1
+
+
+def test_helm_test_boots_a_guest_and_leaves_nothing(release: Release) -> None:
+    """Its pod serves the disk; the guest's one line comes back through API and agent."""
+    pods, traces = release.pods(), release.node.traces()
+    said = release.helm_attempt("test", RELEASE)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"on its console: {LINE}" in said.stdout + said.stderr
+    assert {pod["metadata"]["uid"] for pod in release.pods()} == {
+        pod["metadata"]["uid"] for pod in pods
+    }
+    assert release.get("instances", NAME, SYSTEM) is None
+    assert release.node.traces() == traces
+    accounts = release.kubectl("-n", SYSTEM, "get", "serviceaccounts,roles,rolebindings")
+    assert "novakube-test" not in accounts
 
 
 def test_the_agent_keeps_only_the_capabilities_it_names(release: Release) -> None:
