@@ -42,6 +42,10 @@ cluster: ## a cluster with kubelets for helm install, images imported [NODES=n] 
 	@scripts/bootstrap.sh cluster
 	@scripts/as-root.sh env $(if $(BASE),BASE=$(BASE)) $(LOCAL) cluster $(NODE_COUNT)
 
+.PHONY: kind
+kind: ## the chart in a cluster of kind: install, test, upgrade, uninstall; needs Docker and kind
+	@scripts/kind.sh
+
 .PHONY: down
 down: ## end the local cloud or cluster and remove its traces
 	@test ! -x $(PYTHON) || scripts/as-root.sh $(LOCAL) down

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from novakube_crds.kind import Kind
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_operator.manage import parser
 from tests.unit.chart.conftest import CHART, Objects, helm, named, rendered, template
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from novakube_crds.base import FINALIZER
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_kit.errors import NotFound, NovakubeError, Retryable, Terminal
 from novakube_kit.kube import Json
 from novakube_kit.resources import EVENTS, resource_of
