@@ -95,7 +95,7 @@ fresh: ## the README's commands in a bare Debian 12, into tests/records [KEEP=1]
 BENCH := $(if $(RATE),--rate $(RATE)) $(if $(N),--count $(N)) $(if $(NODES),--nodes $(NODES)) \
 	$(if $(QUICK),--quick)
 .PHONY: bench
-bench: ## figures [WHAT=control-plane|scale|vm|density] [RATE=creates/s] [N=count] [NODES=simulated] [QUICK=1]
+bench: ## figures [WHAT=control-plane|scale|vm|density|cluster] [RATE=creates/s] [N=count] [NODES=simulated] [QUICK=1]
 	@scripts/bootstrap.sh
 	@scripts/as-root.sh $(PYTHON) -m benchmarks $(or $(WHAT),all) $(BENCH)
 
