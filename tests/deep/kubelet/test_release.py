@@ -12,7 +12,7 @@ from novakube_operator.smoke.disk import LINE
 from novakube_operator.smoke.objects import NAME
 from tests.deadlines import CLUSTER_S, MACHINE_S, STOP_S
 from tests.deep.kubelet.release import RELEASE, ROOT, SYSTEM, Release
-from tests.deep.kubelet.traffic import unbroken
+from tests.deep.kubelet.traffic import of_guests, unbroken
 from tests.e2e.cloud import Json
 from tests.waiting import wait_until_sync
 
@@ -129,8 +129,7 @@ def test_helm_uninstall_is_refused_while_an_instance_is_there(release: Release) 
 
 def test_the_guest_leaves_nothing_on_the_node(release: Release) -> None:
     release.kubectl("delete", "-f", EXAMPLE, "--timeout=60s")
-    left = {one for one in release.node.traces() if not one.startswith("netns cni-")}
-    assert left == set()
+    assert of_guests(release) == set()
 
 
 def test_pods_were_not_restarted_and_are_small(release: Release) -> None:

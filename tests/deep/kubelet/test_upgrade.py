@@ -16,7 +16,7 @@ from novakube_local.cluster import ClusterUp
 from tests.deadlines import CLUSTER_S, MACHINE_S
 from tests.deep.kubelet import previous
 from tests.deep.kubelet.release import RELEASE, ROOT, SYSTEM, Release
-from tests.deep.kubelet.traffic import unbroken
+from tests.deep.kubelet.traffic import of_guests, unbroken
 from tests.e2e.cloud import NODE
 from tests.waiting import wait_until_sync
 
@@ -93,8 +93,7 @@ def test_old_and_new_objects_work(release: Release) -> None:
     release.helm("test", RELEASE)
     release.delete("instances", "second", "demo")
     release.kubectl("delete", "-f", EXAMPLE, "--timeout=60s")
-    left = {one for one in release.node.traces() if not one.startswith("netns cni-")}
-    assert left == set()
+    assert of_guests(release) == set()
 
 
 def test_it_is_uninstalled(release: Release) -> None:
