@@ -42,6 +42,10 @@ cluster: ## a cluster with kubelets for helm install, images imported [NODES=n] 
 	@scripts/bootstrap.sh cluster
 	@scripts/as-root.sh env $(if $(BASE),BASE=$(BASE)) $(LOCAL) cluster $(NODE_COUNT)
 
+.PHONY: kind
+kind: ## the chart in a cluster of kind: install, test, upgrade, uninstall; needs Docker and kind
+	@scripts/kind.sh
+
 .PHONY: down
 down: ## end the local cloud or cluster and remove its traces
 	@test ! -x $(PYTHON) || scripts/as-root.sh $(LOCAL) down
@@ -91,7 +95,7 @@ fresh: ## the README's commands in a bare Debian 12, into tests/records [KEEP=1]
 BENCH := $(if $(RATE),--rate $(RATE)) $(if $(N),--count $(N)) $(if $(NODES),--nodes $(NODES)) \
 	$(if $(QUICK),--quick)
 .PHONY: bench
-bench: ## figures [WHAT=control-plane|scale|vm|density] [RATE=creates/s] [N=count] [NODES=simulated] [QUICK=1]
+bench: ## figures [WHAT=control-plane|scale|vm|density|cluster] [RATE=creates/s] [N=count] [NODES=simulated] [QUICK=1]
 	@scripts/bootstrap.sh
 	@scripts/as-root.sh $(PYTHON) -m benchmarks $(or $(WHAT),all) $(BENCH)
 

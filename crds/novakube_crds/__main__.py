@@ -12,7 +12,7 @@ from pathlib import Path
 
 from novakube_crds.manifest import manifest
 from novakube_crds.reference import reference
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 
 CRD_FOLDERS = (Path("crds"), Path("charts/novakube/crds"))
 REFERENCE = Path("docs/api-reference.md")

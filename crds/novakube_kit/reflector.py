@@ -127,6 +127,7 @@ class Reflector:
 
     async def _failed(self, error: NovakubeError) -> None:
         WATCH_ERRORS.labels(self._res.plural, error.reason).inc()
+        asked_s = error.after_s if isinstance(error, Retryable) else None
         if error.reason in (EXPIRED, VERSION_TOO_LARGE):
             # The watch can't go on from there: list again, at once the first time.
             self._version = None
@@ -137,8 +138,9 @@ class Reflector:
                 # What answers next may be another store, older than what was told: a watch that
                 # begins in its future is silent until it gets there. Only a list shows that.
                 self._version = None
-            _log.warning("watch of %s failed: %s", self._res.plural, error)
-        asked_s = error.after_s if isinstance(error, Retryable) else None
+            # One that says when to come back has a reason of its own, such as a CRD's first watch.
+            level = logging.WARNING if asked_s is None else logging.INFO
+            _log.log(level, "watch of %s failed: %s", self._res.plural, error)
         await asyncio.sleep(self._backoff.next_s(asked_s))
 
     async def _list(self) -> None:

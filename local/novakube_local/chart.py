@@ -16,18 +16,20 @@ KUBERNETES = "1.34.0"
 HELM_S = 60
 
 
-def render_chart(*settings: str, crds: bool = False) -> str:
+def render_chart(*settings: str, crds: bool = False, hooks: bool = True) -> str:
     """The chart's manifests.
 
     Args:
         settings: values, each as ``name=value``.
         crds: the CRDs too, first.
+        hooks: what helm itself makes at its own moments too: the test, the uninstall guard.
 
     Raises:
         LocalCloudError: with what helm said.
     """
     options = [option for setting in settings for option in ("--set", setting)]
     options += ["--include-crds"] if crds else []
+    options += [] if hooks else ["--no-hooks"]
     # Without the cluster's version helm takes one that it was built with.
     done = subprocess.run(
         [str(binaries.require("helm")), "template", "novakube", str(CHART),
@@ -46,7 +48,7 @@ def apply_chart(kubeconfig: Path, *settings: str) -> None:
         LocalCloudError: with what helm or kubectl said.
     """
     kubectl = binaries.require("kubectl")
-    rendered = render_chart(*settings)
+    rendered = render_chart(*settings, hooks=False)
     apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=novakube-local")
     run_kubectl(kubectl, kubeconfig, (*apply, "-f", str(CHART / "crds")))
     established = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")

@@ -42,6 +42,15 @@ QUICK_S = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Of which sources images are made, and what they are called."""
+
+    root: Path
+    tag: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One built image."""
 
@@ -60,12 +69,16 @@ def version() -> str:
 
 
 class Images:
-    """The images of one clone."""
+    """The images of one clone; of an earlier commit, when its sources are given."""
 
-    def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, layout: Layout, say: Callable[[str], None], source: Source | None = None
+    ) -> None:
         self.layout = layout
         self.say = say
+        self.source = source or Source(layout.root, version(), _head(layout.root))
         self.folder = layout.container_images
+        self.archives = self.folder / self.source.tag if source else self.folder
         self.log = layout.logs / "images.log"
 
     def build(self) -> list[Image]:
@@ -74,15 +87,15 @@ class Images:
         Raises:
             LocalCloudError: no program to build with, or a build failed; with the end of its log.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.archives.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         builder: Builder | None = None
         built = []
         for component in ("pause", *COMPONENTS):
-            stamp = self.folder / f"{component}.json"
+            stamp = self.archives / f"{component}.json"
             digest = self._digest(component)
             known = json.loads(stamp.read_text()) if stamp.exists() else {}
-            archive = self.folder / f"{component}.tar"
+            archive = self.archives / f"{component}.tar"
             if known.get("digest") != digest or not archive.exists():
                 builder = builder or self._builder()
                 self.say(f"image {component} (log in {self.log.relative_to(self.layout.root)})")
@@ -90,12 +103,16 @@ class Images:
                 size = self._build(builder, component, archive)
                 known = {"digest": digest, "size": size}
                 write_json(stamp, known)
-            built.append(Image(component, reference(component), archive, int(known["size"])))
+            built.append(Image(component, self.name(component), archive, int(known["size"])))
         return built
+
+    def name(self, component: str) -> str:
+        """Of the image of a component."""
+        return reference(component, self.source.tag)
 
     def _digest(self, component: str) -> str:
         """Of everything that the image is made of."""
-        root = self.layout.root
+        root = self.source.root
         found = hashlib.sha256((os.environ.get("BASE") or "").encode())
         for path in _sources(root, component):
             found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
@@ -114,7 +131,7 @@ class Images:
         return Buildah(self, os.environ.get("BASE"))
 
     def _build(self, builder: Builder, component: str, archive: Path) -> int:
-        context = self.layout.root
+        context = self.source.root
         if component == "pause":
             context = self.folder / "pause"
             self._compile_pause(context)
@@ -169,15 +186,7 @@ class Images:
 
     def arguments(self) -> list[str]:
         """Options that name what is built."""
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=self.layout.root,
-            capture_output=True,
-            text=True,
-            timeout=QUICK_S,
-            check=False,
-        )
-        values = {"VERSION": version(), "REVISION": head.stdout.strip() or "unknown"}
+        values = {"VERSION": self.source.tag, "REVISION": self.source.revision}
         return [
             word for name, value in values.items() for word in ("--build-arg", f"{name}={value}")
         ]
@@ -196,8 +205,8 @@ class Builder(ABC):
 
     def options(self, component: str) -> list[str]:
         """What every builder is told."""
-        file = self.images.layout.root / "images" / component / "Containerfile"
-        options = ["--file", str(file), "--tag", reference(component)]
+        file = self.images.source.root / "images" / component / "Containerfile"
+        options = ["--file", str(file), "--tag", self.images.name(component)]
         if component == "pause":
             return options
         base = ["--build-arg", f"BASE={self.base}"] if self.base else []
@@ -211,7 +220,7 @@ class Docker(Builder):
         """As `Builder.build`."""
         run = self.images.run
         run(["docker", "build", *self.options(component), str(context)])
-        name = reference(component)
+        name = self.images.name(component)
         run(["docker", "save", "--output", str(archive), name])
         size = run(["docker", "image", "inspect", "--format", "{{.Size}}", name])
         return int(size)
@@ -257,18 +266,31 @@ class Buildah(Builder):
 
     def build(self, component: str, context: Path, archive: Path) -> int:
         """As `Builder.build`."""
-        ignored = self.images.layout.root / ".dockerignore"
+        ignored = self.images.source.root / ".dockerignore"
         options = [] if component == "pause" else ["--ignorefile", str(ignored)]
         self._bud([*self.options(component), *options, str(context)])
-        name = reference(component)
+        name = self.images.name(component)
         push = ["push", "--signature-policy", str(self.policy), name]
         self.images.run([*self.command, *push, f"docker-archive:{archive}:{name}"])
         return archive.stat().st_size
 
 
-def reference(component: str) -> str:
-    """Name of an image, as containerd writes it in full."""
-    return PAUSE_IMAGE if component == "pause" else f"{REGISTRY}/{component}:{version()}"
+def reference(component: str, tag: str = "") -> str:
+    """Name of an image, as containerd writes it in full; without a tag the version's."""
+    return PAUSE_IMAGE if component == "pause" else f"{REGISTRY}/{component}:{tag or version()}"
+
+
+def _head(root: Path) -> str:
+    """The commit that is checked out there."""
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=QUICK_S,
+        check=False,
+    )
+    return head.stdout.strip() or "unknown"
 
 
 def pip_settings(listed: str) -> str:

@@ -20,6 +20,7 @@ from novakube_operator import (
     manage_lists,
     manage_quota,
     manage_service,
+    manage_smoke,
     manage_uninstall,
     manage_vm,
 )
@@ -34,6 +35,7 @@ VERBS: tuple[Verb, ...] = (
     *manage_vm.VERBS,
     *manage_adopt.VERBS,
     *manage_uninstall.VERBS,
+    *manage_smoke.VERBS,
 )  # fmt: skip
 GROUPS = {
     "db": "the history database",

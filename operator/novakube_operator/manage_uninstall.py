@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from novakube_crds.base import FINALIZER, SYSTEM_NAMESPACE
 from novakube_crds.kind import Kind
-from novakube_crds.v1alpha1 import KINDS
 from novakube_crds.v1alpha1.hypervisor import HYPERVISOR
 from novakube_crds.v1alpha1.hypervisorreport import HYPERVISORREPORT
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_kit.errors import Conflict, NotFound
 from novakube_kit.kube import Json, KubePort
 from novakube_kit.resources import LEASES, resource_of

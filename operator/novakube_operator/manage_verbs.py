@@ -102,11 +102,12 @@ def on_cluster(
 async def _with_kube(
     run: Callable[[KubePort, Namespace], Awaitable[Answer | Table]], args: Namespace
 ) -> Answer | Table:
-    async with AioKube(_access(args), user_agent="novakube-manage") as kube:
+    async with AioKube(cluster_access(args), user_agent="novakube-manage") as kube:
         return await run(kube, args)
 
 
-def _access(args: Namespace) -> ClusterAccess:
+def cluster_access(args: Namespace) -> ClusterAccess:
+    """The cluster and the identity that the command line names."""
     if args.kubeconfig or args.context:
         path = args.kubeconfig or str(Path.home() / ".kube" / "config")
         return from_kubeconfig(Path(path), args.context)

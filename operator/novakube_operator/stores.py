@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from novakube_crds.kind import Kind
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_kit.errors import NotFound, StateRolledBack
 from novakube_kit.kube import Json, KubePort, Resource, WatchEvent
 from novakube_kit.objects import Key, key_of

@@ -71,3 +71,12 @@ addressslices, guests, historyrecords, hypervisorreports, ipaddresses
 {{- define "novakube.apiURL" -}}
 {{ .Values.api.url | default (printf "https://novakube-api.%s.svc:%d" (include "novakube.namespace" .) (int .Values.api.port)) }}
 {{- end -}}
+
+{{- /* What is there while helm test runs, and no longer. */ -}}
+{{- define "novakube.testHook" -}}
+labels: {{- include "novakube.labels" . | nindent 2 }}
+annotations:
+  helm.sh/hook: test
+  helm.sh/hook-weight: "-1"
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}

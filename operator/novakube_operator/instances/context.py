@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from novakube_crds.base import FINALIZER
-from novakube_crds.v1alpha1 import KINDS
 from novakube_crds.v1alpha1.instance import INSTANCE, InstanceStatus
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_kit.clock import Clock
 from novakube_kit.errors import NotFound
 from novakube_kit.events import EventRecorder, regarding

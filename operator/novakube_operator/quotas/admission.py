@@ -15,8 +15,8 @@ from typing import Any
 
 from novakube_crds.base import API_VERSION
 from novakube_crds.conditions import set_condition
-from novakube_crds.v1alpha1 import KINDS
 from novakube_crds.v1alpha1.instance import READY
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_crds.v1alpha1.quota import (
     COUNTED,
     QUOTA_EXCEEDED,

@@ -1,27 +1,25 @@
-"""helm install, a guest, a new agent under it, a killed pod, the guest's end, helm uninstall, make
-down: the chart on a node with kubelet. In this order; each test goes on from the one before."""
+"""helm install, a guest, a new agent under it, a killed pod, the guest's end, helm uninstall: the
+chart on a node with kubelet. In this order; each test goes on from the one before."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from novakube_operator.smoke.disk import LINE
+from novakube_operator.smoke.objects import NAME
 from tests.deadlines import CLUSTER_S, MACHINE_S, STOP_S
-from tests.deep.kubelet.conftest import Record
 from tests.deep.kubelet.release import RELEASE, ROOT, SYSTEM, Release
-from tests.e2e.cloud import Json, make
-from tests.machine_state.record import differences
+from tests.deep.kubelet.traffic import of_guests, unbroken
+from tests.e2e.cloud import Json
 from tests.waiting import wait_until_sync
 
 EXAMPLE = str(ROOT / "examples" / "first-instance.yaml")
 MIB = 1024 * 1024
 PODS_MIB = 450
 LOUD = ("warning", "error", "critical")
-# Views of the machine that this lane alone changes, also while others work on it.
-OWN_VIEWS = ("mounts", "iptables", "nft", "ipset", "cgroups", "sysctls", "files")
 pytestmark = pytest.mark.timeout(CLUSTER_S)
 
 
@@ -53,6 +51,21 @@ def test_an_instance_runs(release: Release) -> None:
     assert len(qemu(release)) == 1
 
 
+def test_helm_test_boots_a_guest_and_leaves_nothing(release: Release) -> None:
+    """Its pod serves the disk; the guest's one line comes back through API and agent."""
+    pods, traces = release.pods(), release.node.traces()
+    said = release.helm_attempt("test", RELEASE)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"on its console: {LINE}" in said.stdout + said.stderr
+    assert {pod["metadata"]["uid"] for pod in release.pods()} == {
+        pod["metadata"]["uid"] for pod in pods
+    }
+    assert release.get("instances", NAME, SYSTEM) is None
+    assert release.node.traces() == traces
+    accounts = release.kubectl("-n", SYSTEM, "get", "serviceaccounts,roles,rolebindings")
+    assert "novakube-test" not in accounts
+
+
 def test_the_agent_keeps_only_the_capabilities_it_names(release: Release) -> None:
     (pid,) = release.processes("novakube-agent")
     start = (ROOT / "images" / "agent" / "start.sh").read_text()
@@ -68,26 +81,14 @@ def test_the_agent_keeps_only_the_capabilities_it_names(release: Release) -> Non
 
 
 def test_a_new_agent_finds_the_guest_and_its_network_untouched(release: Release) -> None:
-    """While the DaemonSet is rolled, the guest answers each ping, from the same namespace."""
-    running, traces = qemu(release), release.node.traces()
-    (namespace,) = [one for one in traces if one.startswith("netns nk-")]
-    address = web(release)["status"]["addresses"][0]["address"]
-    enter = ["nsenter", f"--target={release.node.agent.supervisor()}", "--mount", "--net"]
-    ping = subprocess.Popen(
-        [*enter, "ip", "netns", "exec", namespace.split()[1], "busybox", "ping", address],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    """While the DaemonSet is rolled, the guest answers each ping and a TCP stream stays open."""
+    running = qemu(release)
     old = release.component("agent")["metadata"]["uid"]
-    try:
+    with unbroken(release, web(release)):
         release.kubectl("-n", SYSTEM, "rollout", "restart", "daemonset/novakube-agent")
         release.ready()
         assert release.component("agent")["metadata"]["uid"] != old
-    finally:
-        subprocess.run(["kill", "-INT", str(ping.pid)], check=True, timeout=STOP_S)
-        said, _ = ping.communicate(timeout=STOP_S)
-    assert " 0% packet loss" in said, said
     assert qemu(release) == running
-    assert release.node.traces() == traces
 
 
 def test_a_killed_agent_pod_comes_back_to_its_guest(release: Release) -> None:
@@ -128,8 +129,7 @@ def test_helm_uninstall_is_refused_while_an_instance_is_there(release: Release) 
 
 def test_the_guest_leaves_nothing_on_the_node(release: Release) -> None:
     release.kubectl("delete", "-f", EXAMPLE, "--timeout=60s")
-    left = {one for one in release.node.traces() if not one.startswith("netns cni-")}
-    assert left == set()
+    assert of_guests(release) == set()
 
 
 def test_pods_were_not_restarted_and_are_small(release: Release) -> None:
@@ -151,14 +151,3 @@ def test_pods_were_not_restarted_and_are_small(release: Release) -> None:
 def test_helm_uninstall_ends_the_pods(release: Release) -> None:
     release.helm("uninstall", RELEASE, "--wait")
     wait_until_sync(lambda: not release.pods(), "no pods", MACHINE_S)
-
-
-def test_make_down_leaves_nothing(release: Release, before: Record) -> None:
-    from tests.machine_state.record import record
-
-    make("down")
-    after = record()
-    seen = {view: before[view] for view in OWN_VIEWS}
-    assert differences(seen, after) == []
-    assert not [link for link in after["links"] if release.layout.link in link]
-    assert not [line for line in after["processes"] if str(release.layout.local) in line]

@@ -20,6 +20,9 @@ DRY_RUN = ("apply", "--server-side", "--dry-run=server", "-f", "-")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("chart")) as plane:
         plane.admin().ensure("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+        # A pod is admitted with its account only, and a dry run makes none.
+        account = {"metadata": {"name": "novakube-test"}}
+        plane.admin().ensure(f"/api/v1/namespaces/{SYSTEM}/serviceaccounts", account)
         yield plane
 
 

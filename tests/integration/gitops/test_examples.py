@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_kit.kube import Json
 from tests.integration.gitops.tree import GITOPS, TREE, Tenant
 from tests.integration.operator.cloud import Cloud

@@ -97,7 +97,7 @@ class Cloud:
             },
             directory / "operator.log",
         )
-        self._plane, self._directory = plane, directory
+        self.plane, self._directory = plane, directory
         self.more_agents: dict[str, Child] = {}
         self.agent = self._agent(NODE, directory, "agent")
         self.host_file = directory / "state" / "fake" / f"{NODE}.json"
@@ -106,7 +106,7 @@ class Cloud:
     def _agent(self, node: str, directory: Path, name: str, **env: str) -> Child:
         return Child(
             "novakube_agent.main",
-            self._env(self._plane, directory, name, node)
+            self._env(self.plane, directory, name, node)
             | {
                 "NOVAKUBE_NODE": node,
                 "NOVAKUBE_DRIVER": "fake",
@@ -148,11 +148,11 @@ class Cloud:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints, as an administrator."""
-        return self._plane.kubectl(*arguments, stdin=stdin)
+        return self.plane.kubectl(*arguments, stdin=stdin)
 
     def manage(self, *args: str) -> None:
         """``novakube-manage`` as the cluster's administrator."""
-        env = {"NOVAKUBE_API_SERVER": "", "KUBECONFIG": str(self._plane.kubeconfig)}
+        env = {"NOVAKUBE_API_SERVER": "", "KUBECONFIG": str(self.plane.kubeconfig)}
         with pytest.MonkeyPatch.context() as patch:
             for name, value in env.items():
                 patch.setenv(name, value)

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from novakube_crds.kind import Kind
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
+from novakube_operator.manage import parser
 from tests.unit.chart.conftest import CHART, Objects, helm, named, rendered, template
 
 WORKLOADS = ("Deployment", "DaemonSet")
+HOOK = "helm.sh/hook"
 
 
 def containers(objects: Objects) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -218,3 +220,52 @@ def test_further_settings_reach_the_operator_and_nothing_else_does() -> None:
     refused = template("operator.env.PATH=/x")
     assert refused.returncode != 0
     assert "PATH" in refused.stderr
+
+
+def hooks(objects: Objects) -> Objects:
+    """What helm makes for its test."""
+    return [o for o in objects if o["metadata"].get("annotations", {}).get(HOOK) == "test"]
+
+
+def test_the_account_of_helm_test_has_exactly_these_rights(default: Objects) -> None:
+    ours, name = "novakube.dev", "novakube-smoke"
+    kinds = ("images", "instances", "networks", "subnets")
+    assert rules(default, "novakube-test", "Role") == {
+        *((ours, kind, "create") for kind in kinds),
+        *((ours, kind, verb, name) for kind in kinds for verb in ("get", "delete")),
+        (ours, "instances/console", "get", name),
+        ("", "events", "list"),
+    }
+    assert rules(default, "novakube-test") == {
+        (ours, "flavors", "create"),
+        *((ours, "flavors", verb, name) for verb in ("get", "delete")),
+    }
+
+
+def test_rights_of_helm_test_end_with_it_and_its_pod_is_confined(default: Objects) -> None:
+    made = hooks(default)
+    assert {o["kind"] for o in made} == {
+        "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Pod",
+    }  # fmt: skip
+    for one in made:
+        policy = one["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+        assert policy == "before-hook-creation,hook-succeeded"
+    pod = named(default, "Pod", "novakube-test")["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["image"].endswith("/manage:0.1.0")
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_helm_test_with_a_flavor_of_the_site_makes_none() -> None:
+    image = "helmTest.image.url=http://images.example/d.qcow2"
+    objects = rendered("helmTest.flavor=m1.tiny", image, "helmTest.cidr=")
+    assert not [o for o in hooks(objects) if o["kind"].startswith("ClusterRole")]
+    (container,) = named(objects, "Pod", "novakube-test")["spec"]["containers"]
+    assert container["args"] == [
+        "smoke", "--timeout=180", "--cidr=", "--flavor=m1.tiny",
+        "--image-url=http://images.example/d.qcow2", "--disk-format=qcow2",
+    ]  # fmt: skip
+    parser().parse_args(container["args"])
+    assert not hooks(rendered("workloads=false"))

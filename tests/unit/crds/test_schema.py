@@ -13,10 +13,10 @@ from novakube_crds.base import ApiModel, Rule, immutable, rules, wire_name
 from novakube_crds.kind import Column, Kind
 from novakube_crds.manifest import manifest, object_schema
 from novakube_crds.structural import NotStructural, structural, violations
-from novakube_crds.v1alpha1 import KINDS
 from novakube_crds.v1alpha1.flavor import FlavorSpec
 from novakube_crds.v1alpha1.guest import GuestSpec
 from novakube_crds.v1alpha1.instance import InstanceStatus
+from novakube_crds.v1alpha1.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests/golden/crds/widgets.yaml"

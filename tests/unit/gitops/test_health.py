@@ -10,8 +10,8 @@ import pytest
 from novakube_crds.base import API_VERSION
 from novakube_crds.conditions import rfc3339
 from novakube_crds.kind import Kind
-from novakube_crds.v1alpha1 import KINDS
 from novakube_crds.v1alpha1.instanceaction import INSTANCEACTION
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_kit.kube import Json
 from novakube_operator.core.follow import plan
 from novakube_operator.core.instance_status import Draft

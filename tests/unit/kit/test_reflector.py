@@ -116,6 +116,19 @@ async def test_a_server_that_asks_to_wait_is_waited_for():
         assert loop.time() == pytest.approx(7, abs=0.01)
 
 
+@pytest.mark.parametrize(("after_s", "level"), [(None, "WARNING"), (1, "INFO")])
+async def test_one_that_says_when_to_come_back_is_no_warning(
+    after_s: float | None, level: str, caplog: pytest.LogCaptureFixture
+):
+    """As the first watch of a fresh CRD is answered."""
+    kube = FakeKube()
+    kube.errors = [ApiUnavailable("storage is (re)initializing", after_s=after_s)]
+    with caplog.at_level("INFO", "novakube_kit.reflector"):
+        async with following(Reflector(kube, THINGS, Told())):
+            pass
+    assert [record.levelname for record in caplog.records] == [level]
+
+
 async def test_failures_back_off_and_are_shown():
     kube, told = FakeKube(), Told()
     kube.errors = [ApiUnavailable("away")] * 5

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_kit.objects import parse
 from novakube_operator.core.scheduling.hosts import Amounts
 from novakube_operator.instances.capacity import Capacity, Reservation

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_operator.core.accept import NotAcceptable
 from novakube_operator.instances.context import Context
 from novakube_operator.instances.placement import breaks_affinity, server_group

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_crds.v1alpha1.quota import QuotaLimits
 from novakube_kit.objects import Object, parse
 from novakube_operator.core.quota import DEFAULTS

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novakube_crds.conditions import get_condition
-from novakube_crds.v1alpha1 import KINDS
+from novakube_crds.v1alpha1.kinds import KINDS
 from novakube_crds.v1alpha1.network import NetworkSpec, Segment
 from novakube_crds.v1alpha1.subnet import Pool, SubnetSpec
 from novakube_kit.errors import InvalidSpec
