@@ -1,7 +1,8 @@
 """DiskPort: disk files of guests, one directory per incarnation.
 
-Root: a qcow2 overlay on a hard link to the cached image, in the same directory and named
-relatively, so the directory may be renamed and the cache may forget the image. Ephemeral:
+Root: a qcow2 overlay on a hard link to the cached image (a copy where that is on another file
+system), in the same directory and named relatively, so the directory may be renamed and the cache
+may forget the image. Ephemeral:
 sparse raw with ext4 labelled ``ephemeral0``; swap: sparse raw with a swap signature, as Nova
 hands them out. Blank: empty qcow2. A file gets its name by rename when it is complete, and is
 never made twice.
@@ -159,6 +160,22 @@ def _link(source: Path, base: Path) -> None:
     except FileNotFoundError as error:
         # Evicted between download and use: the next attempt fetches it again.
         raise HostBusy(f"image {source.name} left the cache", reason="ImageEvicted") from error
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(source, base)
+
+
+def _copy(source: Path, base: Path) -> None:
+    """Each guest has its own then, which costs the image's size."""
+    part = base.with_name(f".{base.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(base)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 async def _formatted(part: Path, size: int, argv: list[str]) -> None:

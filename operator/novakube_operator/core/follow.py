@@ -117,7 +117,9 @@ def _gone(obj: AnyObject, guest: AnyObject, facts: Facts) -> Outcome:
 
 
 def _building(obj: AnyObject, guest: AnyObject, facts: Facts) -> Outcome:
-    age = (facts.now - guest.created_at).total_seconds()
+    age = facts.waited_s
+    if age is None:
+        age = (facts.now - guest.created_at).total_seconds()
     status, first = guest.status, not _ran(obj, guest)
     order = _stamp(obj, guest, facts)
     if order.teardown:

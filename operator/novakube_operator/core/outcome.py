@@ -23,6 +23,8 @@ class Facts:
     epoch: int
     """``leaseTransitions`` under which this operator leads."""
     build_deadline_s: float
+    waited_s: float | None = None
+    """Since this process made the Guest, by a clock that never jumps; None: another one did."""
     silent: str | None = None
     """Why the Guest's node is not heard; None when it is."""
     accepted: Accepted | None = None

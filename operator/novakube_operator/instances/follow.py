@@ -41,6 +41,7 @@ def observe(context: Context, obj: AnyObject, guest: AnyObject) -> Facts:
         now=context.clock.now(),
         epoch=epoch,
         build_deadline_s=context.build_deadline_s,
+        waited_s=context.patience.waited_s(guest.uid, context.clock.monotonic()),
         silent=silence(context, guest.spec.hypervisor),
         accepted=accepted,
         resolved=resolved,

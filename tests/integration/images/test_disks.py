@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ async def test_root_is_an_overlay_that_outlives_cache_and_rename(
     assert chain[0]["backing-filename-format"] == "qcow2"  # type: ignore[index]
     assert await store.existing("g-2") == {"vda"}
     assert await store.guests() == {"g-2"}
+
+
+async def test_a_cache_on_another_file_system_is_copied_from(
+    store: DiskStore, tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        path = Path(other) / "cached"
+        body = qemu_image(path, "qcow2", "32M")
+        with pytest.raises(OSError, match="cross-device"):
+            os.link(path, tmp_path / "link")
+        disk = await store.ensure(
+            "g-1", ROOT, CachedImage(path, "0" * 64, len(body), 32 * MIB, "qcow2")
+        )
+    assert [item["virtual-size"] for item in info(disk.path)] == [64 * MIB, 32 * MIB]  # type: ignore[index]
+    names = {path.name for path in disk.path.parent.iterdir()}
+    assert names == {"vda.qcow2", "vda.base"}
 
 
 async def test_a_disk_is_made_once(store: DiskStore, image: CachedImage) -> None:

@@ -281,3 +281,12 @@ def test_a_power_order_that_failed_is_not_under_way_any_more() -> None:
     again = replace(suspending, status=after.model_copy(update={"wanted_power_state": "Running"}))
     well = a_guest({"powerState": "Running", "powerSequence": 2}, {**failed, "powerError": ""})
     assert not is_true(plan(again, well, FACTS).status.conditions, "Stalled")
+
+
+def test_a_clock_that_jumps_ends_no_build() -> None:
+    hour_ahead = replace(FACTS, now=NOW + timedelta(hours=1))
+    assert plan(an_instance(), a_guest(), hour_ahead).status.state == "Error"  # another's Guest
+    outcome = plan(an_instance(), a_guest(), replace(hour_ahead, waited_s=1.0))
+    assert (outcome.status.state, outcome.order) == ("Building", GuestOrder())
+    late = plan(an_instance(), a_guest(), replace(FACTS, waited_s=601.0))
+    assert late.order == GuestOrder(teardown=True)

@@ -27,6 +27,7 @@ def test_left_alone_until_it_is_answered_or_late() -> None:
     assert patience.left_s("one", 5.05, answered=False) == 5.0 + 0.2 - 5.05
     assert patience.left_s("one", 5.06, answered=True) is None
     assert patience.left_s("one", 5.07, answered=False) is None
+    assert (patience.waited_s("one", 9.0), patience.waited_s("foreign", 9.0)) == (4.0, None)
     patience.made("two", 5.0)
     assert patience.left_s("two", 5.2, answered=False) is None
     patience.made("three", 5.0)
