@@ -245,8 +245,9 @@ class NodeAgent:
                 return
 
     def _unusable(self, error: Retryable) -> None:
-        _log.error("the agent's own files: %s", error.message)
-        self.state.state_error = (error.reason, error.message[:1024])
+        known, self.state.state_error = self.state.state_error, (error.reason, error.message[:1024])
+        if known != self.state.state_error:  # it is looked at every few seconds
+            _log.error("the agent's own files: %s", error.message)
 
     async def _restore_network(self) -> None:
         """DHCP and namespaces of all NICs alive again; the resync repeats what failed."""

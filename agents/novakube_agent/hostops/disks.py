@@ -241,4 +241,7 @@ async def _blocking(step: Callable[[], T]) -> T:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HostBusy(f"no space on this node: {error}", reason="NoSpace") from error
+        if error.errno in (errno.ENOENT, errno.EROFS):
+            # Whoever mends or mounts the folder need not build the guest anew.
+            raise HostBusy(f"file system of this node: {error}", reason="DisksUnusable") from error
         raise HostFailure(f"file system of this node: {error}") from error

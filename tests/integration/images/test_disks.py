@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 from novakube_agent.hostops.disks import DiskStore
 from novakube_agent.ports import CachedImage
 from novakube_crds.v1alpha1.guest import GuestDisk, GuestImage
-from novakube_kit.errors import HostFailure, InvalidSpec
+from novakube_kit.errors import HostBusy, HostFailure, InvalidSpec
 from tests.integration.images.conftest import qemu_image, told
 
 MIB = 1 << 20
@@ -72,6 +73,17 @@ async def test_a_cache_on_another_file_system_is_copied_from(
     assert [item["virtual-size"] for item in info(disk.path)] == [64 * MIB, 32 * MIB]  # type: ignore[index]
     names = {path.name for path in disk.path.parent.iterdir()}
     assert names == {"vda.qcow2", "vda.base"}
+
+
+async def test_a_root_that_is_not_there_is_waited_for(tmp_path: Path, image: CachedImage) -> None:
+    folder = tmp_path / "mounted-later"
+    store = DiskStore(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(HostBusy) as refused:
+        await store.ensure("g-1", ROOT, image)
+    assert refused.value.reason == "DisksUnusable"
+    DiskStore(folder)
+    assert (await store.ensure("g-1", ROOT, image)).path.exists()
 
 
 async def test_a_disk_is_made_once(store: DiskStore, image: CachedImage) -> None:
